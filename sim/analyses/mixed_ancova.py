@@ -1,0 +1,46 @@
+"""Final score on arm, baseline, stratum and district with a random intercept of the cluster, by REML."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from sim.analyses.matrices import final_visit
+from sim.kernels.mixed import reml
+from sim.parts import ANALYSES, Part
+from sim.trial import Fit, Trial
+
+
+@ANALYSES.register("mixed_ancova")
+class MixedAncova(Part):
+    """Analysis of covariance with a random intercept of village or, in trained arms only, of training group.
+
+    Satterthwaite df from the observed information; a cluster variance estimated at 0 is a valid, singular fit.
+    `residual_by_arm` gives trained and untreated participants residual variances of their own.
+    References: Roberts & Roberts 2005, doi:10.1191/1740774505cn076oa; Candlish et al. 2018,
+    doi:10.1186/s12874-018-0559-x (partial nesting); Hooper et al. 2018, doi:10.1177/0962280217748339 (ANCOVA of
+    cluster trials).
+    """
+
+    kind: Literal["mixed_ancova"]
+    residual_by_arm: bool = False
+    needs_control: ClassVar[bool] = True
+    example = {"kind": "mixed_ancova"}
+
+    def analyse(self, trial: Trial) -> Fit:
+        allocation = trial.allocation
+        columns, contrast = final_visit(allocation)
+        cluster = allocation.random_cluster
+        fit = reml(
+            trial.y[:, :, -1:],
+            trial.observed[:, :, -1:],
+            columns,
+            trial.y[:, :, :1],
+            contrast,
+            residual_class=allocation.is_trained.astype(np.int64) if self.residual_by_arm else None,
+            has_participant=False,
+            block=cluster,
+            column=np.where(cluster >= 0, 0, -1)[:, None, None],
+        )
+        return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)

@@ -1,0 +1,109 @@
+"""What a scenario says about time: recruitment, training, visits, closed periods and windows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sim.parts import Assumption, Part, refuse
+from sim.quantities import Days as DayCount
+from sim.quantities import MonthDay, Months, Number, PerWeek
+from sim.trial import Days, Floats
+
+
+class YearlyPeriod(Part):
+    """A period that comes round every year, both days included; it may run over the new year."""
+
+    first: MonthDay
+    last: MonthDay
+
+    def contains(self, day: Days) -> np.ndarray:
+        """Whether each day (days since 1970-01-01, any shape) lies in the period."""
+        month_day = _month_day(day)
+        first, last = _as_number(self.first), _as_number(self.last)
+        if first <= last:
+            return (first <= month_day) & (month_day <= last)
+        return (first <= month_day) | (month_day <= last)
+
+
+class Window(YearlyPeriod):
+    """A period that changes scores and attendance, with a peak inside it."""
+
+    peak_first: MonthDay
+    peak_last: MonthDay
+    peak_multiplier: Assumption[Annotated[Number, Field(ge=0, le=100)]]
+
+    @model_validator(mode="after")
+    def _peak_inside(self) -> Window:
+        offset = _as_number(self.first)
+        year = [(_as_number(d) - offset) % 1300 for d in (self.first, self.peak_first, self.peak_last, self.last)]
+        if year != sorted(year):
+            raise refuse("dates out of order: first, peak_first, peak_last and last must follow one another")
+        return self
+
+    def exposure(self, day: Days) -> Floats:
+        """0 outside, 1 inside, the peak multiplier in the peak; shaped like `day`."""
+        peak = YearlyPeriod.model_construct(first=self.peak_first, last=self.peak_last)
+        return np.where(peak.contains(day), self.peak_multiplier.value, 1.0) * self.contains(day)
+
+
+class Visit(Part):
+    """When a visit falls, counted from the training; give exactly one of the three."""
+
+    before_training: DayCount | None = None
+    """Days before the first training day."""
+    after_training: DayCount | None = None
+    """Days after the last training day."""
+    months_after_training: Months | None = None
+    """Calendar months after the first training day."""
+    spread: DayCount = 0
+    """Each participant is seen up to this many days earlier or later, all days equally likely."""
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Visit:
+        given = [self.before_training, self.after_training, self.months_after_training]
+        if sum(value is not None for value in given) != 1:
+            raise refuse("give exactly one of before_training, after_training and months_after_training")
+        return self
+
+
+class CalendarPlan(Part):
+    """Recruitment by district, training in groups by a limited number of facilitator teams, visits on their dates."""
+
+    recruitment_per_district: PerWeek
+    facilitator_teams: Annotated[int, Field(ge=1, le=1000, strict=True)]
+    training_days: Annotated[DayCount, Field(ge=1, le=5)]
+    """Consecutive working days (Monday to Friday, none of them closed) of one training."""
+    visits: dict[str, Visit]
+    closed: dict[str, YearlyPeriod] = {}
+    """Periods in which nobody is trained."""
+    windows: dict[str, Window] = {}
+
+    @model_validator(mode="after")
+    def _visits_in_order(self) -> CalendarPlan:
+        if len(self.visits) != 3:
+            raise refuse(f"three visits are needed (baseline, after training, final), found {len(self.visits)}")
+        baseline, post, final = self.visits.values()
+        if baseline.before_training is None or post.after_training is None or not final.months_after_training:
+            raise refuse(
+                "visits out of order: the first is `before_training`, the second `after_training`, the last "
+                "`months_after_training`, in this order"
+            )
+        if post.after_training + post.spread >= 28 * final.months_after_training - final.spread:
+            raise refuse("visits out of order: the final visit could fall before the second")
+        if post.spread > post.after_training or baseline.spread > baseline.before_training:
+            raise refuse("a visit could fall on the wrong side of the training: make its spread smaller")
+        return self
+
+
+def _month_day(day: Days) -> np.ndarray:
+    """Month and day as month * 100 + day."""
+    date = np.asarray(day).astype("datetime64[D]")
+    month = date.astype("datetime64[M]")
+    return (month.astype(np.int64) % 12 + 1) * 100 + (date - month.astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def _as_number(month_day: tuple[int, int]) -> int:
+    return month_day[0] * 100 + month_day[1]

@@ -1,0 +1,102 @@
+"""Individuals randomised within district, trained in groups; controls are not grouped (partially nested, IRGT)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from sim.designs.arms import Count, DesignPlan, Roster, apportion
+from sim.parts import DESIGNS, refuse
+from sim.trial import Allocation, Names
+
+
+@DESIGNS.register("individual")
+class Individual(DesignPlan):
+    """Participants of each district are allocated to the arms, stratified or not, and trained arms fill groups.
+
+    A training group in format `separate` holds one stratum, in any other format all strata evenly. Controls are
+    shared out over the training groups of their district and carry the dates of the one they would have had.
+    Reference: partial nesting, Roberts & Roberts 2005, doi:10.1191/1740774505cn076oa.
+    """
+
+    kind: Literal["individual"]
+    participants_per_district: Count
+    training_group_size: Count
+    stratified_allocation: bool = True
+    example = {
+        "kind": "individual",
+        "label": "Individuals, 2 districts",
+        "arms": {"control": {"format": "none"}, "mixed": {"format": "mixed"}},
+        "contrast": "mixed - control",
+        "districts": 2,
+        "participants_per_district": 60,
+        "training_group_size": 15,
+        "start": "2027-07-05",
+    }
+
+    @model_validator(mode="after")
+    def _groups_can_be_compared(self) -> Individual:
+        names = list(self.arms)
+        for name, n in zip(names, apportion(self.participants_per_district, self.weights), strict=True):
+            if n < 2:
+                raise refuse(f"arm '{name}' would have {n} participant(s) in a district; at least 2 are needed")
+            groups = self.districts * -(-n // self.training_group_size)
+            if self.arms[name].trained_format and groups < 2:
+                raise refuse(
+                    f"arm '{name}' would be one training group: between-group variance cannot be estimated; "
+                    "at least 2 groups are needed (smaller training_group_size, more participants or districts)"
+                )
+        if len(self.arms) < 2 or " - " not in self.contrast:
+            raise refuse("individual allocation needs two arms or more and a contrast such as 'mixed - control'")
+        return self
+
+    def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
+        """One allocation; `rng` is used only where strata are left to chance."""
+        roster = Roster()
+        for district in range(self.districts):
+            self._allocate_district(district, names, rng, roster)
+        return roster.allocation(self.arm_list, self.contrast_arms)
+
+    def _allocate_district(self, district: int, names: Names, rng: np.random.Generator, roster: Roster) -> None:
+        people = self._strata_by_arm(names, rng)
+        seats: list[tuple[int, int, int]] = []  # (arm, stratum, training group)
+        for arm, plan in enumerate(self.arm_list):
+            if plan.is_trained:
+                for cohort in self._fill_groups(people[arm], separate=plan.format == "separate"):
+                    group = roster.new_group(district)
+                    seats += [(arm, stratum, group) for stratum in cohort]
+        groups = sorted({group for _, _, group in seats})
+        rows = [(arm, stratum, group, group) for arm, stratum, group in seats]
+        for arm, plan in enumerate(self.arm_list):
+            if not plan.is_trained:
+                rows += [(arm, s, -1, groups[i % len(groups)]) for i, s in enumerate(people[arm])]
+        for member, (arm, stratum, group, clock) in enumerate(rows):
+            roster.add(
+                arm=arm, stratum=stratum, district=district, village=-1, group=group, clock=clock,
+                cluster=district, member=member,
+            )  # fmt: skip
+
+    def _strata_by_arm(self, names: Names, rng: np.random.Generator) -> list[list[int]]:
+        """The stratum of every participant, arm by arm: exact within arm if stratified, else left to chance."""
+        per_arm = apportion(self.participants_per_district, self.weights)
+        if self.stratified_allocation:
+            return [_interleave(apportion(n, names.share)) for n in per_arm]
+        everyone = rng.permutation(_interleave(apportion(self.participants_per_district, names.share)))
+        return [part.tolist() for part in np.split(everyone, np.cumsum(per_arm)[:-1])]
+
+    def _fill_groups(self, strata: list[int], *, separate: bool) -> list[list[int]]:
+        """Strata of the members of each training group, sizes as equal as can be and at most the declared size."""
+        pools = [[s for s in strata if s == one] for one in sorted(set(strata))] if separate else [strata]
+        groups = []
+        for pool in pools:
+            n_group = -(-len(pool) // self.training_group_size)
+            groups += [pool[g::n_group] for g in range(n_group)]
+        return groups
+
+
+def _interleave(counts: list[int]) -> list[int]:
+    """Labels 0, 1, ... with these counts, spread evenly: [3, 2] -> 0 1 0 1 0."""
+    positions = [((i + 0.5) / n, label) for label, n in enumerate(counts) for i in range(n)]
+    return [label for _, label in sorted(positions)]

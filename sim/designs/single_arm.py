@@ -1,0 +1,62 @@
+"""Everyone trained and nobody to compare with: the before-after study, kept to show what a missing control costs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sim.designs.arms import ArmPlan, Count, DesignPlan, Roster
+from sim.parts import DESIGNS, refuse
+from sim.trial import Allocation, Names
+
+
+class FormatGroup(ArmPlan):
+    """One comparison group of the study: its number of participants, and its stratum if it holds only one."""
+
+    participants: Count
+    stratum: str | None = None
+
+
+@DESIGNS.register("single_arm")
+class SingleArm(DesignPlan):
+    """Every arm is trained, each as one training group in one district; the contrast is the change in everyone.
+
+    The arms are the formats that the study compared: the between-participant factor of its analysis of variance.
+    """
+
+    kind: Literal["single_arm"]
+    arms: dict[str, FormatGroup] = Field(min_length=1)  # type: ignore[assignment]
+    contrast: Literal["change"] = "change"
+    districts: Literal[1] = 1
+    example = {
+        "kind": "single_arm",
+        "label": "Everyone trained, 30 people",
+        "arms": {"mixed": {"format": "mixed", "participants": 30}},
+        "start": "2023-08-01",
+    }
+
+    @model_validator(mode="after")
+    def _everyone_is_trained(self) -> SingleArm:
+        for name, plan in self.arms.items():
+            if not plan.trained_format:
+                raise refuse(f"arm '{name}' is untreated: a single-arm study trains everyone")
+            if plan.participants < 3:
+                raise refuse(f"arm '{name}' has {plan.participants} participants; at least 3 are needed")
+        return self
+
+    def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
+        """One allocation; nothing is left to chance."""
+        del rng
+        roster = Roster()
+        member = 0
+        for arm, plan in enumerate(self.arms.values()):
+            group = roster.new_group(0)
+            for i in range(plan.participants):
+                stratum = names.stratum.index(plan.stratum) if plan.stratum else i % len(names.stratum)
+                roster.add(
+                    arm=arm, stratum=stratum, district=0, village=-1, group=group, clock=group, cluster=0, member=member
+                )
+                member += 1
+        return roster.allocation(self.arm_list, self.contrast_arms)

@@ -1,0 +1,84 @@
+"""The mean difference between two arms at the final visit: treatment policy, over the population of districts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from sim.parts import ESTIMANDS, Part
+from sim.trial import Arm, Contrast, Floats, Names
+
+
+@dataclass(frozen=True)
+class TrueValue:
+    """The estimand's value and what it is made of, (K,) each, in baseline SDs.
+
+    true_value = planned + format + modification + attendance + contamination.
+    demand_inflation and untreated_change are in the observed difference (the latter only without a control arm) but
+    not in the estimand; window is the difference that the commemoration windows make between the arms.
+    """
+
+    planned: Floats
+    format: Floats
+    modification: Floats
+    attendance: Floats
+    contamination: Floats
+    window: Floats
+    true_value: Floats
+    demand_inflation: Floats
+    untreated_change: Floats
+
+
+@ESTIMANDS.register("final_visit_difference")
+class FinalVisitDifference(Part):
+    """E[Y(treated arm)] - E[Y(control arm)] at the final visit for everyone allocated, whoever attends or is seen.
+
+    Population: all districts, strata in their declared shares. Intercurrent events: treatment policy, so partial
+    attendance and contamination are part of the effect. Demand inflation of the self-report is not: it is no change.
+    Without a control arm, the difference to the same people untreated.
+    """
+
+    kind: Literal["final_visit_difference"]
+    example = {"kind": "final_visit_difference"}
+
+    def true_value(
+        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, window: float
+    ) -> TrueValue:
+        """The value under an outcome model and a planned effect (K,); under the null every component is 0."""
+        treated = arms[contrast.treated] if contrast.control is not None else None
+        control = arms[contrast.control] if contrast.control is not None else None
+        if treated is None:  # the mean over the arms of a study in which everyone is trained
+            parts = [self._arm(model, names, effect, arm, arms) for arm in arms]
+            value = {key: np.mean([p[key] for p in parts], axis=0) for key in parts[0]}
+        else:
+            assert control is not None
+            ours, theirs = (self._arm(model, names, effect, arm, arms) for arm in (treated, control))
+            value = {key: ours[key] - theirs[key] for key in ours}
+        everything = np.sum(list(value.values()), axis=0)
+        uncontrolled = 0.0 if control is not None else model.untreated_change.value
+        n_trained = int(treated is None or treated.is_trained) - int(control is not None and control.is_trained)
+        return TrueValue(
+            **value,
+            window=np.full(len(effect), window),
+            true_value=everything,
+            demand_inflation=np.full(len(effect), n_trained * model.demand_inflation.value),
+            untreated_change=np.full(len(effect), uncontrolled),
+        )
+
+    def _arm(self, model: Any, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]) -> dict[str, Floats]:
+        """What one arm's mean differs by from the same people untreated, component by component."""
+        zero = np.zeros(len(effect))
+        if not arm.is_trained:
+            leaked = model.leaked_effect(effect, arms, names)
+            return dict(planned=zero, format=zero, modification=zero, attendance=zero, contamination=leaked)
+        full = model.arm_effect(effect, arm, names)
+        by_format = np.full(len(effect), model.format_effect[arm.format].value)
+        return dict(
+            planned=np.asarray(effect, dtype=float),
+            format=by_format,
+            modification=full - effect - by_format,
+            attendance=(model.attendance.value - 1) * full,
+            contamination=zero,
+        )

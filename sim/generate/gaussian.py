@@ -1,0 +1,305 @@
+"""Correlated normal scores: strata, districts, villages, training groups, participants and visits, with their effect.
+
+Scores are in baseline standard deviations. Of the total variance of 1 at every visit, `icc_district` lies between
+districts and, where villages are sampled as clusters, `icc_village` between villages, of which the share `cac` is the
+same at every visit (the rest is a village-by-visit effect). What remains belongs to the participant, with whatever
+covariance over visits makes the declared correlations true. Training groups add their variance to that, in trained
+arms after the training only (partial nesting).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numba import njit
+from pydantic import Field, model_validator
+
+from sim.parts import MODELS, Assumption, Part, refuse
+from sim.quantities import Correlation, Icc, PositiveSd, Sd, Share
+from sim.streams import Streams
+from sim.trial import Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
+
+N_VISIT = 3
+BASELINE, POST, FINAL = range(N_VISIT)
+
+
+class OutcomeModel(Part):
+    """What differs between outcomes."""
+
+    correlation_baseline_final: Assumption[Correlation]
+    icc_village: Assumption[Icc]
+
+
+@MODELS.register("gaussian")
+class GaussianScores(Part):
+    """Normal scores of K correlated outcomes at three visits: baseline, right after training, final."""
+
+    kind: Literal["gaussian"]
+    outcomes: dict[str, OutcomeModel] = Field(min_length=1)
+    correlation_baseline_post: Assumption[Correlation]
+    correlation_post_final: Assumption[Correlation]
+    correlation_outcomes: Assumption[Correlation]
+    """Between any two outcomes at the same visit, in every component of variance."""
+    correlation_changes: Assumption[Correlation]
+    """Between the changes, baseline to final, of two outcomes; mean over the pairs of outcomes."""
+    icc_district: Assumption[Icc]
+    icc_training_group: Assumption[Icc]
+    """Share of a trained participant's variance, within district and village, that the training group shares."""
+    cac: Assumption[Annotated[Correlation, Field(ge=0)]]
+    """Cluster autocorrelation: correlation of a village's effect between two visits."""
+    retention: Assumption[Annotated[Share, Field(gt=0)]]
+    """Share of the gain right after training that is left at the final visit."""
+    untreated_change: Assumption[Sd]
+    """Change from baseline to the final visit that happens with or without training."""
+    baseline_difference: dict[str, Assumption[Sd]]
+    """By stratum."""
+    effect_modification: dict[str, Assumption[Sd]]
+    """By stratum, added to the effect at the final visit."""
+    format_effect: dict[str, Assumption[Sd]]
+    """By format, added to the effect at the final visit."""
+    sd_effect_district: Assumption[PositiveSd]
+    attendance: Assumption[Share]
+    """Share of trained participants who attend enough to gain; the others gain nothing."""
+    contamination: Assumption[Share]
+    """Share of the trained arms' effect that leaks to untreated participants."""
+    demand_inflation: Assumption[Sd]
+    """Added to the self-report of trained participants after the training, without any true change."""
+    window_shift: dict[str, dict[str, Assumption[Sd]]] = {}
+    """By window, then stratum: shift of a score measured inside the window."""
+    example = {"kind": "gaussian"}
+
+    @model_validator(mode="after")
+    def _covariances_exist(self) -> GaussianScores:
+        for name, outcome in self.outcomes.items():
+            for with_village in (False, True):
+                smallest = np.linalg.eigvalsh(self._participant_covariance(outcome, with_village))[0]
+                if smallest <= 1e-9:
+                    where = "with villages as clusters" if with_village else "without village clusters"
+                    raise refuse(
+                        f"outcomes.{name}: the correlations over visits and the ICCs leave no positive definite "
+                        f"covariance for the participants {where} (smallest eigenvalue {smallest:.3g}): lower the "
+                        "ICCs or bring the three correlations closer together"
+                    )
+        if len(self.outcomes) > 1:
+            for with_village in (False, True):
+                change, least = self._change_mixing(with_village), -1 / (len(self.outcomes) - 1)
+                if not least < change < 1 or not least < self.correlation_outcomes.value < 1:
+                    raise refuse(
+                        f"correlation_changes {self.correlation_changes.value} cannot be had together with "
+                        f"correlation_outcomes {self.correlation_outcomes.value}: bring the two closer together"
+                    )
+        return self
+
+    # ---- means ------------------------------------------------------------------------------------------------
+
+    def arm_effect(self, effect: Floats, arm: Arm, names: Names, stratum: int | None = None) -> Floats:
+        """(K,) effect at the final visit on those of a trained arm who attend; over strata unless one is named."""
+        weights = np.array(names.share) if stratum is None else np.eye(len(names.share))[stratum]
+        modification = sum(w * self.effect_modification[s].value for w, s in zip(weights, names.stratum, strict=True))
+        assert arm.format is not None
+        return np.asarray(effect + self.format_effect[arm.format].value + modification)
+
+    def leaked_effect(self, effect: Floats, arms: tuple[Arm, ...], names: Names) -> Floats:
+        """(K,) what untreated participants gain from the trained arms around them."""
+        trained = [self.arm_effect(effect, arm, names) for arm in arms if arm.is_trained]
+        return np.asarray(self.contamination.value * self.attendance.value * np.mean(trained, axis=0))
+
+    def _means(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(N, T) what is expected of each participant under either truth, without any effect of training."""
+        mean = np.zeros((allocation.n_participant, N_VISIT))
+        mean += np.array([self.baseline_difference[s].value for s in names.stratum])[allocation.stratum, None]
+        mean[:, FINAL] += self.untreated_change.value
+        for w, window in enumerate(names.window):
+            shift = np.array([self.window_shift[window][s].value for s in names.stratum])
+            mean += schedule.exposure[w] * shift[allocation.stratum, None]
+        return mean
+
+    def window_shift_difference(
+        self, names: Names, allocation: Allocation, schedule: Schedule, contrast: Contrast
+    ) -> float:
+        """Difference between the two arms in the mean final-visit shift that the windows cause; 0 on one clock."""
+        shift = (self._means(names, allocation, schedule))[:, FINAL]
+        baseline = np.array([self.baseline_difference[s].value for s in names.stratum])[allocation.stratum]
+        by_arm = [(shift - baseline)[allocation.arm == a].mean() for a in (contrast.treated, contrast.control)]
+        return float(by_arm[0] - by_arm[1])
+
+    def _gains(self, names: Names, effect: Floats, allocation: Allocation) -> tuple[Floats, Floats]:
+        """(N, K) gain at the final visit of those who attend, and of the untreated (0 in the other's rows)."""
+        n, k = allocation.n_participant, len(effect)
+        attended, leaked = np.zeros((n, k)), np.zeros((n, k))
+        leak = self.leaked_effect(effect, allocation.arms, names)
+        for number, arm in enumerate(allocation.arms):
+            for stratum in range(len(names.stratum)):
+                rows = (allocation.arm == number) & (allocation.stratum == stratum)
+                if arm.is_trained:
+                    attended[rows] = self.arm_effect(effect, arm, names, stratum)
+                else:
+                    leaked[rows] = leak
+        return attended, leaked
+
+    # ---- covariances ------------------------------------------------------------------------------------------
+
+    def _village_pattern(self) -> Floats:
+        return self.cac.value + (1 - self.cac.value) * np.eye(N_VISIT)
+
+    def _participant_covariance(self, outcome: OutcomeModel, with_village: bool) -> Floats:
+        total = np.eye(N_VISIT)
+        total[BASELINE, POST] = total[POST, BASELINE] = self.correlation_baseline_post.value
+        total[BASELINE, FINAL] = total[FINAL, BASELINE] = outcome.correlation_baseline_final.value
+        total[POST, FINAL] = total[FINAL, POST] = self.correlation_post_final.value
+        total -= self.icc_district.value
+        return np.asarray(total - with_village * outcome.icc_village.value * self._village_pattern())
+
+    def _participant_factors(self, with_village: bool) -> Floats:
+        """(K, T, T) lower Cholesky factors of the participants' covariance over visits."""
+        return np.array(
+            [np.linalg.cholesky(self._participant_covariance(o, with_village)) for o in self.outcomes.values()]
+        )
+
+    def _change_mixing(self, with_village: bool) -> float:
+        """Correlation between outcomes of the visit innovations that makes `correlation_changes` true on average.
+
+        The covariance of two outcomes' changes is linear in it, so it is solved for exactly.
+        """
+        rho = self.correlation_outcomes.value
+        factor = self._participant_factors(with_village)
+        slope = factor[:, FINAL] - factor[:, BASELINE]
+        sd = np.array([np.sqrt(2 - 2 * o.correlation_baseline_final.value) for o in self.outcomes.values()])
+        icc = np.array([with_village * o.icc_village.value for o in self.outcomes.values()])
+        k, other = np.triu_indices(len(sd), 1)
+        village = 2 * (1 - self.cac.value) * rho * np.sqrt(icc[k] * icc[other])
+        scale = sd[k] * sd[other]
+        fixed = np.mean((rho * slope[k, 0] * slope[other, 0] + village) / scale)
+        per_unit = np.mean((slope[k, 1:] * slope[other, 1:]).sum(axis=1) / scale)
+        return float((self.correlation_changes.value - fixed) / per_unit)
+
+    def _mixing(self, with_village: bool) -> tuple[Floats, Floats]:
+        """(K, K) Cholesky factors that correlate the outcomes' level draws and their later innovations."""
+        n = len(self.outcomes)
+        if n == 1:
+            return np.eye(1), np.eye(1)
+        return _equicorrelated(n, self.correlation_outcomes.value), _equicorrelated(
+            n, self._change_mixing(with_village)
+        )
+
+    def covariance(self, with_village: bool, is_trained: bool) -> Floats:
+        """(K, T, K, T) covariance of one participant's scores about their expectation."""
+        level, change = self._mixing(with_village)
+        between = np.stack([m @ m.T for m in (level, change, change)])
+        factor = self._participant_factors(with_village)
+        participant = np.einsum("kts,sKk,KTs->ktKT", factor, between, factor)
+        sd_village = with_village * np.sqrt([o.icc_village.value for o in self.outcomes.values()])
+        cluster = np.einsum("k,K,tT->kKtT", sd_village, sd_village, self._village_pattern()) + self.icc_district.value
+        if is_trained:
+            sd_group = self._sd_training_group(with_village)
+            after = np.array([0.0, 1.0, 1.0])
+            cluster = cluster + np.einsum("k,K,t,T->kKtT", sd_group, sd_group, after, after)
+        return participant + np.einsum("kKtT,kK->ktKT", cluster, between[0])
+
+    def _sd_training_group(self, with_village: bool) -> Floats:
+        """(K,) so that the group's share of the variance at the final visit is the declared ICC."""
+        icc = self.icc_training_group.value
+        own = (self._participant_factors(with_village)[:, FINAL] ** 2).sum(axis=1)
+        return np.asarray(np.sqrt(icc / (1 - icc) * own))
+
+    def _deviation_covariance(self, with_village: bool) -> Floats:
+        by_arm = [self.covariance(with_village, trained).mean(axis=(0, 2)) for trained in (False, True)]
+        sd = np.sqrt(np.diag(by_arm[0]))
+        return np.stack(by_arm) / np.outer(sd, sd)
+
+    # ---- draws ------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        names: Names,
+        effect: Floats,
+        allocation: Allocation,
+        schedule: Schedule,
+        streams: Streams,
+        replicate: Ints,
+    ) -> Outcome:
+        """Scores of R replicates of one realisation under both truths. effect : (K,) planned effect at the final visit.
+
+        The null is sharp: no gain for anyone, anywhere, and no demand inflation; training groups, districts,
+        villages and windows stay as they are, and both truths share every draw.
+        """
+        k, n = len(self.outcomes), allocation.n_participant
+        villages = allocation.has_villages
+        level, change = self._mixing(villages)
+
+        def units(purpose: str, n_unit: int, n_draw: int) -> Floats:
+            number = np.arange(n_unit, dtype=np.int32)
+            return streams.normal(purpose, replicate, np.zeros_like(number), number, n_draw)
+
+        n_district = int(allocation.district.max()) + 1
+        n_village = int(allocation.village.max()) + 1
+        place = np.sqrt(self.icc_district.value) * units("district", n_district, k) @ level.T
+        variation = self.sd_effect_district.value * units("district effect", n_district, k) @ level.T
+        group = units("training group", len(allocation.group_district), k) @ level.T
+        group *= self._sd_training_group(villages)
+        village = units("village", n_village, k * (N_VISIT + 1)).reshape(len(replicate), n_village, N_VISIT + 1, k)
+        village = village @ level.T * np.sqrt([o.icc_village.value for o in self.outcomes.values()])
+        village = np.sqrt(self.cac.value) * village[:, :, :1] + np.sqrt(1 - self.cac.value) * village[:, :, 1:]
+        person = streams.normal("participant", replicate, allocation.cluster, allocation.member, k * N_VISIT)
+        attended = (
+            streams.uniform("attendance", replicate, allocation.cluster, allocation.member, 1)[..., 0]
+            < self.attendance.value
+        )
+        gain, leaked = self._gains(names, effect, allocation)
+        score = np.empty((k, 2, len(replicate), n, N_VISIT))
+        deviation = np.empty((len(replicate), n, N_VISIT))
+        covariance = self._deviation_covariance(villages)
+        unscaled = np.sqrt(np.diag(self.covariance(villages, False).mean(axis=(0, 2))))
+        profile = np.array([0.0, 1 / self.retention.value, 1.0])
+        _assemble(
+            person, np.stack([level, change, change]), self._participant_factors(villages), place, variation, village,
+            group, allocation.district, allocation.village, allocation.training_group, allocation.is_trained, attended,
+            self._means(names, allocation, schedule), gain, leaked, self.demand_inflation.value, profile,
+            1 / unscaled, score, deviation,
+        )  # fmt: skip
+        return Outcome(score, deviation, covariance)
+
+
+def _equicorrelated(n: int, rho: float) -> Floats:
+    return np.linalg.cholesky((1 - rho) * np.eye(n) + rho)
+
+
+@njit(cache=True, error_model="numpy")
+def _assemble(
+    person: Any, mixing: Any, factor: Any, place: Any, variation: Any, village: Any, group: Any, district_of: Any,
+    village_of: Any, group_of: Any, is_trained: Any, attended: Any, mean: Any, gain: Any, leaked: Any, demand: Any,
+    profile: Any, inverse_sd: Any, score: Any, deviation: Any,
+) -> None:  # fmt: skip
+    """Adds draws, means and gains up into score (K, 2, R, N, T) and deviation (R, N, T)."""
+    n_outcome, _, n_replicate, n_participant, n_visit = score.shape
+    innovation = np.empty((n_visit, n_outcome))
+    for r in range(n_replicate):
+        for n in range(n_participant):
+            for t in range(n_visit):
+                deviation[r, n, t] = 0.0
+                for k in range(n_outcome):
+                    total = 0.0
+                    for other in range(k + 1):
+                        total += mixing[t, k, other] * person[r, n, t * n_outcome + other]
+                    innovation[t, k] = total
+            d, v, g = district_of[n], village_of[n], group_of[n]
+            for k in range(n_outcome):
+                for t in range(n_visit):
+                    noise = place[r, d, k]
+                    for s in range(t + 1):
+                        noise += factor[k, t, s] * innovation[s, k]
+                    if v >= 0:
+                        noise += village[r, v, t, k]
+                    if g >= 0 and t > 0:
+                        noise += group[r, g, k]
+                    deviation[r, n, t] += noise * inverse_sd[t] / n_outcome
+                    without = mean[n, t] + noise
+                    score[k, 1, r, n, t] = without
+                    if t > 0:
+                        without += profile[t] * leaked[n, k]
+                        if is_trained[n]:
+                            without += demand
+                            if attended[r, n]:
+                                without += profile[t] * (gain[n, k] + variation[r, d, k])
+                    score[k, 0, r, n, t] = without

@@ -1,0 +1,135 @@
+"""Missed visits by a logistic model whose stated losses are marginal: intercepts are solved for, not typed in."""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from pydantic import model_validator
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+from sim.parts import MISSINGNESS, Assumption, Part, refuse
+from sim.quantities import Difference, Number, OddsRatio, Share
+from sim.streams import Streams
+from sim.trial import Allocation, Flags, Floats, Ints, Names, Outcome, Schedule
+
+
+@MISSINGNESS.register("logistic")
+class LogisticLoss(Part):
+    """A visit is missed with all its outcomes, with odds that depend on arm, window, last seen and unseen score.
+
+    A reader expects the stated loss to be what happens: in every combination of arm, stratum and window exposure the
+    probability of missing, averaged over scores, is the stated loss with the window's odds ratio applied to it. The
+    intercept that makes this so is solved for on a Gauss-Hermite grid over the joint distribution of the scores.
+    Scores enter as departures from what is expected of that arm, stratum and date (see Outcome.deviation).
+    """
+
+    kind: Literal["logistic"]
+    loss: dict[str, Assumption[Share]]
+    """By visit: share of treated participants who miss it, outside every window."""
+    extra_loss_untreated: Assumption[Difference]
+    """Added to the final visit's loss in untreated arms."""
+    window_odds_ratio: dict[str, dict[str, Assumption[OddsRatio]]] = {}
+    """By window, then stratum: odds ratio of missing a visit that falls inside; its power of the peak multiplier."""
+    mar_log_odds_per_sd: Assumption[Number]
+    """Log odds of missing per SD that the last seen score is worse (missing at random)."""
+    mnar_log_odds_per_sd: Assumption[Number]
+    """Log odds of missing per SD that the unseen score itself is worse (missing not at random)."""
+    example = {"kind": "logistic"}
+
+    @model_validator(mode="after")
+    def _losses_leave_someone(self) -> LogisticLoss:
+        for visit, loss in self.loss.items():
+            total = loss.value + max(0.0, self.extra_loss_untreated.value)
+            if not total < 0.95:
+                raise refuse(f"loss.{visit}: {total:.0%} lost leaves too few to analyse; it must be below 95%")
+        return self
+
+    def marginal_loss(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(N, T-1) the probability of missing each visit after the baseline that a reader expects."""
+        loss = np.array([self.loss[visit].value for visit in names.visit[1:]])
+        expected = np.tile(loss, (allocation.n_participant, 1))
+        expected[~allocation.is_trained, -1] += self.extra_loss_untreated.value
+        log_odds = logit(np.clip(expected, 1e-12, 1 - 1e-12))
+        for w, window in enumerate(names.window):
+            ratio = np.array([self.window_odds_ratio[window][s].value for s in names.stratum])
+            log_odds += schedule.exposure[w][:, 1:] * np.log(ratio)[allocation.stratum, None]
+        return np.asarray(expit(log_odds))
+
+    def observe(
+        self,
+        names: Names,
+        allocation: Allocation,
+        schedule: Schedule,
+        outcome: Outcome,
+        streams: Streams,
+        replicate: Ints,
+    ) -> Flags:
+        """(R, N, T) which visits are seen. The baseline always is; a missed visit does not end follow-up."""
+        expected = self.marginal_loss(names, allocation, schedule)
+        intercept = self._intercepts(expected, allocation.is_trained, outcome.deviation_covariance)
+        n_visit = len(names.visit)
+        u = streams.uniform("missingness", replicate, allocation.cluster, allocation.member, n_visit - 1)
+        observed = np.ones(outcome.deviation.shape, dtype=bool)
+        last_seen = outcome.deviation[:, :, 0].copy()
+        for t in range(1, n_visit):
+            unseen = outcome.deviation[:, :, t]
+            log_odds = (
+                intercept[:, t - 1]
+                - self.mar_log_odds_per_sd.value * last_seen
+                - self.mnar_log_odds_per_sd.value * unseen
+            )
+            observed[:, :, t] = u[:, :, t - 1] >= expit(log_odds)
+            last_seen = np.where(observed[:, :, t], unseen, last_seen)
+        return observed
+
+    def _intercepts(self, expected: Floats, is_trained: Flags, covariance: Floats) -> Floats:
+        """(N, T-1) intercepts; participants with the same arm type and expected losses share theirs."""
+        cell, index = np.unique(np.column_stack([is_trained, expected]), axis=0, return_inverse=True)
+        slopes = (self.mar_log_odds_per_sd.value, self.mnar_log_odds_per_sd.value)
+        solved = [
+            solve_intercepts(tuple(row[1:].tolist()), slopes, tuple(map(tuple, covariance[int(row[0])].tolist())))
+            for row in cell
+        ]
+        return np.array(solved)[index.reshape(-1)]
+
+
+@lru_cache(maxsize=4096)
+def solve_intercepts(
+    expected: tuple[float, ...], slopes: tuple[float, float], covariance: tuple[tuple[float, ...], ...]
+) -> tuple[float, ...]:
+    """Intercepts of successive visits at which the marginal probabilities of missing are `expected`.
+
+    slopes : log odds per SD worse of the last seen and of the unseen score.  covariance : (T, T) of the scores, which
+    are normal with mean 0.  The distribution of who was seen before is carried along exactly on the grid.
+    """
+    mar, mnar = slopes
+    node, weight = _grid(covariance)
+    last_seen = [(node[:, 0], np.ones(len(weight)))]  # (score last seen, probability of that history)
+    intercepts = []
+    for t, target in enumerate(expected, start=1):
+        linear = [-mar * seen - mnar * node[:, t] for seen, _ in last_seen]
+        mass = [weight * probability for _, probability in last_seen]
+
+        def excess(a: float, linear: list[Floats] = linear, mass: list[Floats] = mass, target: float = target) -> float:
+            return float(sum((m * expit(a + x)).sum() for m, x in zip(mass, linear, strict=True)) - target)
+
+        a = float(brentq(excess, -60, 60, xtol=1e-12)) if target > 1e-11 else -np.inf
+        intercepts.append(a)
+        missed = [(seen, p * expit(a + x)) for (seen, p), x in zip(last_seen, linear, strict=True)]
+        seen_now = sum(p * expit(-a - x) for (_, p), x in zip(last_seen, linear, strict=True))
+        last_seen = [*missed, (node[:, t], np.asarray(seen_now))]
+    return tuple(intercepts)
+
+
+@lru_cache(maxsize=64)
+def _grid(covariance: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats]:
+    """Gauss-Hermite nodes (P, T) and weights (P,) of a normal with this covariance."""
+    n_visit = len(covariance)
+    x, w = np.polynomial.hermite_e.hermegauss(15)
+    node = np.array(list(itertools.product(x, repeat=n_visit)))
+    weight = np.array([np.prod(ws) for ws in itertools.product(w / w.sum(), repeat=n_visit)])
+    return node @ np.linalg.cholesky(np.array(covariance)).T, weight

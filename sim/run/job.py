@@ -1,0 +1,115 @@
+"""The main job: every block of a scenario, then the tables that are pure functions of their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.evaluate.multiplicity import family
+from sim.evaluate.performance import medians, summarise
+from sim.run.blocks import realisations
+from sim.run.local import Progress, all_blocks, run_blocks
+from sim.run.store import Store
+from sim.scenario.load import Scenario
+from sim.trial import TRUTHS, Names
+
+
+@dataclass(frozen=True)
+class Result:
+    """The tables of a run: summary.csv, designs.csv and estimands.csv, as data frames."""
+
+    scenario: Scenario
+    summary: pd.DataFrame
+    designs: pd.DataFrame
+    estimands: pd.DataFrame
+    n_computed: int
+
+    @property
+    def failure_rate(self) -> float:
+        """Largest share of failed fits in any design x outcome x analysis x truth."""
+        return float((self.summary["n_failed"] / self.summary["n_replicate"]).max())
+
+
+def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, new_run: bool) -> Result:
+    """Compute what is missing, summarise everything, write the result folder."""
+    store.open(new_run=new_run)
+    n_computed = run_blocks(scenario, store, workers, progress)
+    result = evaluate(scenario, store, n_computed)
+    store.write_table("summary.csv", result.summary)
+    store.write_table("designs.csv", result.designs)
+    store.write_table("estimands.csv", result.estimands)
+    return result
+
+
+def evaluate(scenario: Scenario, store: Store, n_computed: int = 0) -> Result:
+    """Summaries of the stored blocks, one design at a time so that memory does not grow with their number."""
+    hypotheses = scenario.file.hypotheses
+    estimands = estimand_table(scenario)
+    summary, designs = [], []
+    for design in scenario.file.designs:
+        blocks = [block for block in all_blocks(scenario) if block.design == design]
+        rows, flow = store.read(blocks, "rows"), store.read(blocks, "flow")
+        summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
+        summary.append(medians(rows))
+        summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
+        designs.append(design_row(design, flow))
+    return Result(scenario, pd.concat(summary, ignore_index=True), pd.DataFrame(designs), estimands, n_computed)
+
+
+def estimand_table(scenario: Scenario) -> pd.DataFrame:
+    """One row per design x outcome x truth: the estimand's true value and what it is made of, in baseline SDs."""
+    names, file = scenario.names, scenario.file
+    rows: list[dict[str, Any]] = []
+    for label in file.designs:
+        plan = scenario.design(label)
+        window = _window_difference(scenario, label)
+        for truth in TRUTHS:
+            effect = scenario.effect if truth == "alternative" else np.zeros_like(scenario.effect)
+            model = file.model if truth == "alternative" else file.model.under_null()
+            value = file.estimand.true_value(model, names, effect, plan.arm_list, plan.contrast_arms, window)
+            rows += _by_outcome(label, truth, names, vars(value))
+    return pd.DataFrame(rows)
+
+
+def _by_outcome(design: str, truth: str, names: Names, components: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"design": design, "outcome": outcome, "truth": truth} | {key: float(v[k]) for key, v in components.items()}
+        for k, outcome in enumerate(names.outcome)
+    ]
+
+
+def _window_difference(scenario: Scenario, design: str) -> float:
+    """Mean over the calendars of the difference that the windows make between the two arms at the final visit."""
+    contrast = scenario.design(design).contrast_arms
+    if contrast.control is None:
+        return 0.0
+    shift = scenario.file.model.window_shift_difference
+    return float(
+        np.mean([shift(scenario.names, r.allocation, r.schedule, contrast) for r in realisations(scenario, design)])
+    )
+
+
+def design_row(design: str, flow: pd.DataFrame) -> dict[str, Any]:
+    """One row of designs.csv: means over replicates, each random one with its Monte Carlo standard error."""
+    n = len(flow)
+    row: dict[str, Any] = {"design": design}
+    for column in ("n_participant", "n_cluster", "n_district", "n_visit_planned", "n_visit_observed",
+                   "share_observed_final", "share_observed_final_trained", "share_observed_final_untreated",
+                   "share_final_in_window"):  # fmt: skip
+        value = flow[column].to_numpy(float)
+        row[column] = value.mean()
+        if n > 1 and np.ptp(value) > 0:
+            row[f"{column}_mcse"] = value.std(ddof=1) / np.sqrt(n)
+    start, last = flow["start_day"].to_numpy(float), flow["last_visit_day"].to_numpy(float)
+    row |= {"start_date": _date(start.mean()), "last_visit_date": _date(last.mean())}
+    row |= {"duration_days": float((last - start).mean()), "cost": None, "currency": None}
+    if n > 1:
+        row["duration_days_mcse"] = float((last - start).std(ddof=1) / np.sqrt(n))
+    return row
+
+
+def _date(day: float) -> str:
+    return str(np.datetime64(round(day), "D"))

@@ -1,0 +1,53 @@
+"""Blocks in parallel on this machine, stored as they finish. The parent writes; workers only compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import joblib
+import pandas as pd
+
+from sim.run.blocks import Block, blocks_of, simulate_block
+from sim.run.store import Store
+from sim.scenario.load import Scenario
+
+Progress = Callable[[int, int], None]
+
+
+def all_blocks(scenario: Scenario) -> list[Block]:
+    """Every block of every design, design by design: a worker draws the calendars of few designs."""
+    return [block for design in scenario.file.designs for block in blocks_of(design, scenario.file.replicates)]
+
+
+def run_blocks(scenario: Scenario, store: Store, workers: int, progress: Progress) -> int:
+    """Compute and store every block that is not there yet; returns how many were. Calls progress(done, of)."""
+    blocks = all_blocks(scenario)
+    missing = [block for block in blocks if not store.has(block)]
+    progress(len(blocks) - len(missing), len(blocks))
+    for done, (block, rows, flow) in enumerate(_compute(scenario, missing, workers), start=1):
+        store.put(block, rows, flow)
+        progress(len(blocks) - len(missing) + done, len(blocks))
+    return len(missing)
+
+
+def _compute(
+    scenario: Scenario, blocks: list[Block], workers: int
+) -> Iterator[tuple[Block, pd.DataFrame, pd.DataFrame]]:
+    if workers == 1:
+        yield from (_one(scenario, block) for block in blocks)
+        return
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        tasks = (joblib.delayed(_one)(scenario, block) for block in blocks)
+        yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
+
+
+def _one(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd.DataFrame]:
+    return block, *simulate_block(scenario, block)
+
+
+def n_worker(asked: str) -> int:
+    """`auto` is the number of cores this process may use."""
+    if asked != "auto":
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

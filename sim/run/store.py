@@ -1,0 +1,115 @@
+"""The result folder: blocks as Parquet, summaries as CSV, a manifest that says what they are. Every write is atomic."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sim.errors import NotResumable
+from sim.run.blocks import Block
+from sim.scenario.load import Scenario
+
+LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "pandas", "simpy", "pyarrow")
+
+
+class Store:
+    """One result folder. `identity` is what its blocks are a function of; a folder of another identity is refused."""
+
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
+        self.folder = folder
+        self.scenario = scenario
+        self.identity = {
+            "fingerprint": scenario.fingerprint,
+            "seed": scenario.file.seed,
+            "nexttrial": metadata.version("nexttrial"),
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in LIBRARIES},
+        }
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def open(self, *, new_run: bool) -> None:
+        """Make the folder ready. Raises NotResumable if it holds the blocks of something else."""
+        if new_run and self.manifest_path.exists():
+            shutil.rmtree(self.folder / "blocks", ignore_errors=True)
+            self.manifest_path.unlink()
+        if self.manifest_path.exists():
+            found = json.loads(self.manifest_path.read_text(encoding="utf-8")).get("identity", {})
+            changed = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
+            if changed:
+                said = "; ".join(f"{key}: {found.get(key)} -> {self.identity.get(key)}" for key in changed)
+                raise NotResumable(
+                    f"{self.folder} holds a run of something else ({said}). "
+                    "Give --new-run to replace it, or --out DIR to keep both."
+                )
+        (self.folder / "blocks").mkdir(parents=True, exist_ok=True)
+        self.write_manifest("partial")
+
+    def has(self, block: Block) -> bool:
+        """Whether the block is stored, whole: the number of replicates is part of its name."""
+        return self._path(block, "rows").exists() and self._path(block, "flow").exists()
+
+    def put(self, block: Block, rows: pd.DataFrame, flow: pd.DataFrame) -> None:
+        """Store one block; the rows last, so that a block that is there is complete."""
+        for kind, table in (("flow", flow), ("rows", rows)):
+            _atomic(self._path(block, kind), lambda path, table=table: table.to_parquet(path, index=False))
+
+    def read(self, blocks: list[Block], kind: str) -> pd.DataFrame:
+        """All rows, or all flow records, of these blocks in their order."""
+        tables = [pd.read_parquet(self._path(block, kind)) for block in blocks]
+        text = [c for c in tables[0].columns if not pd.api.types.is_numeric_dtype(tables[0][c])]
+        for column in text:
+            union = pd.api.types.union_categoricals([t[column].astype("category") for t in tables], sort_categories=True)
+            for table in tables:
+                table[column] = pd.Categorical(table[column], categories=union.categories)
+        return pd.concat(tables, ignore_index=True)
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        _atomic(self.folder / name, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+
+    def write_manifest(self, state: str, **more: Any) -> None:
+        """What was run, with what, and whether it is `complete` or `partial`; times are kept apart from results."""
+        content = {
+            "state": state,
+            "scenario": self.scenario.name,
+            "identity": self.identity,
+            "replicates": self.scenario.file.replicates,
+            "command": ["nexttrial", *sys.argv[1:]],
+            "machine": {"system": platform.system(), "cpu": _cpu(), "cores": os.cpu_count()},
+            **more,
+            "scenario_text": self.scenario.text,
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        _atomic(self.manifest_path, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _path(self, block: Block, kind: str) -> Path:
+        return self.folder / "blocks" / f"{block.name}.{kind}.parquet"
+
+
+def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write beside the target, flush to disk, then rename: a reader sees the old file or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,155 @@
+"""The arrays handed from stage to stage. N participants, T visits, R replicates, K outcomes, W windows.
+
+An allocation and its schedule are one realisation, shared by every replicate whose number falls on it; everything
+that differs between replicates has the replicate axis first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Days = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+OK, SINGULAR, FAILED = 0, 1, 2
+STATUS = ("ok", "singular", "failed")
+
+TRUTHS = ("alternative", "null")
+
+
+@dataclass(frozen=True)
+class Names:
+    """The words of a scenario in the order its arrays use them; `share` is each stratum's share of the population."""
+
+    outcome: tuple[str, ...]
+    visit: tuple[str, ...]
+    stratum: tuple[str, ...]
+    share: tuple[float, ...]
+    window: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: its name, and the format it is trained in (None = untreated)."""
+
+    name: str
+    format: str | None
+
+    @property
+    def is_trained(self) -> bool:
+        return self.format is not None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The declared comparison: the numbers of two arms. No control arm: the change in the only arm there is."""
+
+    treated: int
+    control: int | None
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Who is in which arm, stratum, district and cluster.
+
+    arm, stratum, district : (N,) int32, from 0.
+    village : (N,) int32; -1 where villages are not sampled as clusters.
+    training_group : (N,) int32; -1 in untreated arms.
+    clock : (N,) int32, the training group whose dates a participant carries; untreated participants carry the group
+        they would have had, so that all arms share one clock.
+    cluster, member : (N,) int32, the participant's name in the random streams: place (district or village) and
+        running number within it, so that a larger trial keeps the draws of the smaller one.
+    group_district : (G,) int32, the district of each training group.
+    """
+
+    arm: Ints
+    stratum: Ints
+    district: Ints
+    village: Ints
+    training_group: Ints
+    clock: Ints
+    cluster: Ints
+    member: Ints
+    group_district: Ints
+    arms: tuple[Arm, ...]
+    contrast: Contrast
+
+    @property
+    def n_participant(self) -> int:
+        return len(self.arm)
+
+    @property
+    def is_trained(self) -> Flags:
+        """(N,) whether the participant's arm is trained."""
+        return np.array([arm.is_trained for arm in self.arms])[self.arm]
+
+    @property
+    def has_villages(self) -> bool:
+        return bool((self.village >= 0).all())
+
+    @property
+    def random_cluster(self) -> Ints:
+        """(N,) the cluster whose random intercept a planned analysis carries: village, else training group, else -1."""
+        return self.village if self.has_villages else self.training_group
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Dates of one realised calendar, in days since 1970-01-01.
+
+    training_start : (G,) first training day of each training group.
+    visit_day : (N, T).
+    exposure : (W, N, T), 0 outside the window, 1 inside, the peak multiplier in its peak.
+    """
+
+    training_start: Days
+    visit_day: Days
+    exposure: Floats
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores before anything is missing, in baseline SDs, for R replicates of one realisation.
+
+    score : (K, 2, R, N, T); second axis in the order of TRUTHS.
+    deviation : (R, N, T) mean over outcomes of the departures from what is expected of a participant, scaled to
+        variance 1 in the untreated; the same under both truths.
+    deviation_covariance : (2, T, T) covariance of `deviation` over visits; 0 = untreated, 1 = trained arms.
+    """
+
+    score: Floats
+    deviation: Floats
+    deviation_covariance: Floats
+
+
+@dataclass(frozen=True)
+class Trial:
+    """R data sets of one realisation as an analysis sees them, one outcome each; values under the mask are unread.
+
+    y, observed : (R, N, T).  The first visit is the baseline, always observed; the last is the final visit.
+    """
+
+    y: Floats
+    observed: Flags
+    allocation: Allocation
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What an analysis says about the declared contrast in each of R data sets; NaN where status is FAILED.
+
+    estimate, standard_error, df : (R,) float64.  status : (R,) OK, SINGULAR or FAILED.
+    extra : further (R,) results that belong to this analysis alone, by name.
+    """
+
+    estimate: Floats
+    standard_error: Floats
+    df: Floats
+    status: NDArray[np.int8]
+    extra: Mapping[str, Floats] = field(default_factory=dict)
