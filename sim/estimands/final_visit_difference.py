@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,20 @@ class TrueValue:
     true_value: Floats
     demand_inflation: Floats
     untreated_change: Floats
+
+    def under_null(self) -> TrueValue:
+        """The same under the sharp null: nobody gains and nobody inflates; what time and windows do stays."""
+        nothing = np.zeros_like(self.true_value)
+        return replace(
+            self,
+            planned=nothing,
+            format=nothing,
+            modification=nothing,
+            attendance=nothing,
+            contamination=nothing,
+            true_value=nothing,
+            demand_inflation=nothing,
+        )
 
 
 @ESTIMANDS.register("final_visit_difference")
@@ -72,13 +86,13 @@ class FinalVisitDifference(Part):
         zero = np.zeros(len(effect))
         if not arm.is_trained:
             leaked = model.leaked_effect(effect, arms, names)
-            return dict(planned=zero, format=zero, modification=zero, attendance=zero, contamination=leaked)
+            return {"planned": zero, "format": zero, "modification": zero, "attendance": zero, "contamination": leaked}
         full = model.arm_effect(effect, arm, names)
         by_format = np.full(len(effect), model.format_effect[arm.format].value)
-        return dict(
-            planned=np.asarray(effect, dtype=float),
-            format=by_format,
-            modification=full - effect - by_format,
-            attendance=(model.attendance.value - 1) * full,
-            contamination=zero,
-        )
+        return {
+            "planned": np.asarray(effect, dtype=float),
+            "format": by_format,
+            "modification": full - effect - by_format,
+            "attendance": (model.attendance.value - 1) * full,
+            "contamination": zero,
+        }

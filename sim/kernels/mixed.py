@@ -38,6 +38,9 @@ Bool = npt.NDArray[np.bool_]
 
 OK, SINGULAR, FAILED = 0, 1, 2
 
+# No wrappers for calls from Python, which would take most of the compilation; only _fit_batch is called from there.
+_kernel = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
 
 class MixedFit(NamedTuple):
     """REML fits of R replicates; every array has R first.  A failed replicate is NaN throughout."""
@@ -80,10 +83,12 @@ class _Layout(NamedTuple):
 class _Statistics(NamedTuple):
     """Cross-products of one replicate, free of theta.  s = class x strata + n."""
 
-    S: Float  # (s, r, r)
+    S: Float  # (s, r, r padded): rows are padded to a multiple of 16 with zeros, which lets short loops vectorise
     nu: Float  # (s,)
     N: Float  # (s, A, q, blocks)
     M: Float  # (s, q, q, blocks)
+    block_N: Float  # (blocks, s, q, r padded) the same while they accumulate
+    block_M: Float  # (blocks, s, q, q)
 
 
 class _Work(NamedTuple):
@@ -107,13 +112,13 @@ class _Work(NamedTuple):
     psi: Float  # (A, A, blocks) Psi of each block's columns
     lane: Float  # (8, q, blocks) vectors of the score
     pi: Float  # (C + 1, q, blocks)
-    C: Float  # (r, r)
+    C: Float  # (r, r padded)
     Phi: Float  # (p, p)
     a: Float  # (r,)
-    Psi: Float  # (r, r)
+    Psi: Float  # (r, r padded)
     E: Float  # (s,) tr(Psi U_s) + tr(D M_s)
     h: Float  # (m, p)
-    C_k: Float  # (m, r, r)
+    C_k: Float  # (m, r, r padded)
     score: Float  # (m,)
     average: Float  # (m, m)
     observed: Float  # (m, m)
@@ -258,7 +263,7 @@ def _rows_by_term(block: Int, column: Int, n_block: int) -> tuple[Int, Int]:
 # ---- one pass over the data ------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _accumulate(y, observed, covariate, lay, st, mask, pattern, z):  # type: ignore[no-untyped-def]
     """Fill st with the cross-products of one replicate, cell by cell and, within a cell, pattern by pattern.
 
@@ -267,8 +272,8 @@ def _accumulate(y, observed, covariate, lay, st, mask, pattern, z):  # type: ign
     """
     st.S[:] = 0.0
     st.nu[:] = 0.0
-    st.N[:] = 0.0
-    st.M[:] = 0.0
+    st.block_N[:] = 0.0
+    st.block_M[:] = 0.0
     n_visit = y.shape[1]
     n_cov = covariate.shape[1]
     at_cov = 3 + n_visit
@@ -312,13 +317,13 @@ def _accumulate(y, observed, covariate, lay, st, mask, pattern, z):  # type: ign
     _within(lay, st)
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _add_pattern(cell, seen, pattern, k, n_cov, lay, st, z):  # type: ignore[no-untyped-def]
     """Add the participants of a cell who were seen at the same visits; z is workspace for the sums of z by visit."""
-    S, N, M, X = st.S, st.N, st.M, lay.cell_x
+    S, N, M, X = st.S, st.block_N, st.block_M, lay.cell_x
     n_visit, p0 = X.shape[1], X.shape[2]
-    r = lay.n_column
-    p = r - 1
+    r = z.shape[1]
+    p = lay.n_column - 1
     at_cov = 3 + n_visit
     count = pattern[k, 0]
     n = 0
@@ -375,42 +380,48 @@ def _add_pattern(cell, seen, pattern, k, n_cov, lay, st, z):  # type: ignore[no-
             row = lay.cell_row[cell, t, term]
             if row < 0:
                 continue
-            for j in range(lay.active.shape[0]):
-                N[within, j, row, block] += z[t, lay.active[j, block]]
+            for j in range(r):
+                N[block, within, row, j] += z[t, j]
             for other in range(lay.n_term):
                 if lay.cell_row[cell, t, other] >= 0:
-                    M[within, row, lay.cell_row[cell, t, other], block] += count
+                    M[block, within, row, lay.cell_row[cell, t, other]] += count
             if has_between:
-                for j in range(lay.active.shape[0]):
-                    N[between, j, row, block] += share * z[n_visit, lay.active[j, block]]
+                for j in range(r):
+                    N[block, between, row, j] += share * z[n_visit, j]
                 for s in range(n_visit):
                     if seen >> s & 1:
                         for other in range(lay.n_term):
                             if lay.cell_row[cell, s, other] >= 0:
-                                M[between, row, lay.cell_row[cell, s, other], block] += share * count
+                                M[block, between, row, lay.cell_row[cell, s, other]] += share * count
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _within(lay, st):  # type: ignore[no-untyped-def]
-    """Turn the totals of the within strata into within-participant products (total - between); complete the triangles."""
-    for c in range(lay.n_class):
-        within = c * lay.n_stratum
-        for s in range(within + 1, within + lay.n_stratum):
-            if st.nu[s] > 0.0:
-                st.S[within] -= st.S[s]
-                if lay.has_random[c]:
-                    _add_scaled(-1.0, st.N[s], st.N[within])
-                    _add_scaled(-1.0, st.M[s], st.M[within])
+    """Make the within strata total - between, complete the triangles, and turn the blocks into lanes."""
+    for s in range(st.nu.size):
+        within = s - s % lay.n_stratum
+        if s > within and st.nu[s] > 0.0:
+            _add_scaled(-1.0, st.S[s], st.S[within])
+            for b in range(st.block_N.shape[0]):
+                _add_scaled(-1.0, st.block_N[b, s], st.block_N[b, within])
+                _add_scaled(-1.0, st.block_M[b, s], st.block_M[b, within])
     for s in range(st.nu.size):
         for i in range(lay.n_column):
             for j in range(i):
                 st.S[s, i, j] = st.S[s, j, i]
+        if st.nu[s] > 0.0 and lay.has_random[s // lay.n_stratum]:
+            for b in range(st.block_N.shape[0]):
+                for i in range(st.M.shape[1]):
+                    for j in range(st.N.shape[1]):
+                        st.N[s, j, i, b] = st.block_N[b, s, i, lay.active[j, b]]
+                    for j in range(st.M.shape[1]):
+                        st.M[s, i, j, b] = st.block_M[b, s, i, j]
 
 
 # ---- small dense algebra ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _cholesky(A, n, tolerance):  # type: ignore[no-untyped-def]
     """Lower Cholesky factor of the leading n x n part of A, in place; False if a pivot falls below tolerance x diagonal."""
     for j in range(n):
@@ -430,7 +441,7 @@ def _cholesky(A, n, tolerance):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _invert_factor(A, n):  # type: ignore[no-untyped-def]
     """Replace the lower Cholesky factor L in A by (L L')^-1, both triangles."""
     for j in range(n):
@@ -451,7 +462,7 @@ def _invert_factor(A, n):  # type: ignore[no-untyped-def]
             A[i, j] = A[j, i]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _multiply(A, B, out):  # type: ignore[no-untyped-def]
     """out = A B."""
     for i in range(A.shape[0]):
@@ -465,7 +476,7 @@ def _multiply(A, B, out):  # type: ignore[no-untyped-def]
 # ---- the same over lanes (blocks last); a q x A matrix is stored (A, q, blocks) --------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _add_scaled(x, A, out):  # type: ignore[no-untyped-def]
     """out += x A."""
     a, o = A.reshape(-1), out.reshape(-1)
@@ -473,7 +484,7 @@ def _add_scaled(x, A, out):  # type: ignore[no-untyped-def]
         o[i] += x * a[i]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _dot(A, B):  # type: ignore[no-untyped-def]
     """Sum of the elementwise product, in four running sums."""
     a, b = A.reshape(-1), B.reshape(-1)
@@ -489,7 +500,7 @@ def _dot(A, B):  # type: ignore[no-untyped-def]
     return (s0 + s1) + (s2 + s3)
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _lane_product(A, B, out):  # type: ignore[no-untyped-def]
     """out[j] = A B[j] in each lane: A (q, q, blocks), B and out (columns, q, blocks)."""
     q, lanes = A.shape[1], A.shape[2]
@@ -502,7 +513,7 @@ def _lane_product(A, B, out):  # type: ignore[no-untyped-def]
                     out[j, i, z] += A[i, k, z] * B[j, k, z]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _times_psi(A, psi, out):  # type: ignore[no-untyped-def]
     """out = A Psi in each lane: A and out (columns, q, blocks), psi (columns, columns, blocks)."""
     q, lanes = A.shape[1], A.shape[2]
@@ -514,7 +525,7 @@ def _times_psi(A, psi, out):  # type: ignore[no-untyped-def]
                     out[j, i, z] += psi[j, k, z] * A[k, i, z]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _subtract_gram(A, B, lo, hi, symmetric, active, lane, out):  # type: ignore[no-untyped-def]
     """out -= sum over lanes of A'B, rows lo .. hi of Z' only, placed at each lane's active columns."""
     lanes = A.shape[2]
@@ -531,7 +542,7 @@ def _subtract_gram(A, B, lo, hi, symmetric, active, lane, out):  # type: ignore[
                     out[active[j, z], active[i, z]] -= lane[z]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _lane_inverse(A, work):  # type: ignore[no-untyped-def]
     """Invert each lane of A (symmetric, positive definite), in place, by Cholesky; returns the summed log determinant."""
     q, lanes = A.shape[0], A.shape[2]
@@ -572,7 +583,7 @@ def _lane_inverse(A, work):  # type: ignore[no-untyped-def]
 # ---- the restricted likelihood and its derivatives -------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _criterion(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     """-2 log restricted likelihood at theta; leaves D, F, T, Q, H and Phi, a, Psi in wk.  NaN where it is undefined."""
     p = lay.n_column - 1
@@ -613,7 +624,7 @@ def _criterion(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     return (rows - p) * np.log(2.0 * np.pi) + log_v + log_c + quadratic
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _woodbury(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     """D, F, T, Q, H of all blocks; subtracts N'Q from C and returns the sum of log|I + G^1/2 M G^1/2|."""
     q, lanes = wk.M.shape[0], wk.M.shape[2]
@@ -648,7 +659,7 @@ def _woodbury(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     return log_det
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _score(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     """Score and average information at the theta of the last call of _criterion; also E and h for the observed one."""
     r, v = lay.n_column, lay.n_class
@@ -695,7 +706,7 @@ def _score(theta, lay, st, wk):  # type: ignore[no-untyped-def]
             wk.average[i, k] = wk.average[k, i]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _quadratic(x, A, y):  # type: ignore[no-untyped-def]
     """x'A y."""
     total = 0.0
@@ -707,7 +718,7 @@ def _quadratic(x, A, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _score_random(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     """Score of the random terms, and what the strata need: eta = H a, rho = Q a, weights of N_s and M_s in E_s."""
     A, q, lanes = wk.H.shape
@@ -751,7 +762,7 @@ def _score_random(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     wk.lane[4] = 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _score_stratum(s, c, n, lay, st, wk):  # type: ignore[no-untyped-def]
     """Random part of E_s and of u_s = a'U_s a; adds to h and pi."""
     A, q, lanes = wk.H.shape
@@ -790,7 +801,7 @@ def _score_stratum(s, c, n, lay, st, wk):  # type: ignore[no-untyped-def]
     return _dot(M_s, wk.square) + _dot(N_s, wk.product), -_dot(rho, direct)
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _average_random(theta, lay, wk):  # type: ignore[no-untyped-def]
     """Rows and columns of the random terms in h and in (the lower triangle of) the average information."""
     A, q, lanes = wk.H.shape
@@ -832,7 +843,7 @@ def _average_random(theta, lay, wk):  # type: ignore[no-untyped-def]
             wk.average[n_r + term, k] -= 0.5 * _dot(eta[lo:hi], work[lo:hi])
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _information(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     """Observed information and the matrices C_k (fixed-effect part) after _criterion and _score at the same theta."""
     p, v, m = lay.n_column - 1, lay.n_class, theta.size
@@ -868,7 +879,7 @@ def _information(theta, lay, st, wk):  # type: ignore[no-untyped-def]
             wk.observed[s, k] = wk.observed[k, s]
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _information_random(theta, lay, st, wk):  # type: ignore[no-untyped-def]
     """Blocks' part of the observed information (lower triangle) and of C_k."""
     A, q, lanes = wk.H.shape
@@ -901,12 +912,13 @@ def _information_random(theta, lay, st, wk):  # type: ignore[no-untyped-def]
         _lane_product(wk.F, M_k, wk.square)
         for term in range(lay.n_term):
             x = 0.0
-            for i in range(start[term], start[term + 1]):
-                for j in range(q):
+            lo, hi = start[term], start[term + 1]
+            for j in range(q):
+                for i in range(lo, hi):
                     for z in range(lanes):
                         x += wk.square[j, i, z] * wk.F[i, j, z]
-                for j in range(A):
-                    x -= 2.0 * _dot(wk.product[j, i], wk.Y[j, i])
+            for j in range(A):
+                x -= 2.0 * _dot(wk.product[j, lo:hi], wk.Y[j, lo:hi])
             wk.observed[n_r + term, k] += 0.5 * x
         _add_scaled(1.0, P, N_k)
         _subtract_gram(wk.Q[: A - 1], N_k[: A - 1], 0, q, False, lay.active, lane, wk.C_k[k])
@@ -932,7 +944,7 @@ def _information_random(theta, lay, st, wk):  # type: ignore[no-untyped-def]
 # ---- the optimiser ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _solve_free(information, score, free, d, target):  # type: ignore[no-untyped-def]
     """Solve information d = score over the free components, the others held at their d; False if not positive definite."""
     m = score.size
@@ -973,7 +985,7 @@ def _solve_free(information, score, free, d, target):  # type: ignore[no-untyped
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _step(theta, information, score, n_class, d):  # type: ignore[no-untyped-def]
     """Scoring step d with theta + d feasible: a component that would pass 0 is put at 0 and the others solved again."""
     m = theta.size
@@ -1002,7 +1014,7 @@ def _step(theta, information, score, n_class, d):  # type: ignore[no-untyped-def
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _default_start(lay, st, wk, theta):  # type: ignore[no-untyped-def]
     """Fill NaN or infeasible entries of theta from the OLS residual variance; False if OLS is impossible."""
     r = lay.n_column
@@ -1036,7 +1048,7 @@ def _default_start(lay, st, wk, theta):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _maximise(theta, lay, st, wk, max_iteration):  # type: ignore[no-untyped-def]
     """Climb the restricted likelihood from theta, in place.  Returns (criterion, iterations, converged)."""
     m = theta.size
@@ -1086,7 +1098,7 @@ def _maximise(theta, lay, st, wk, max_iteration):  # type: ignore[no-untyped-def
     return value, max_iteration, False
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
 def _satterthwaite(theta, contrast, lay, wk, out):  # type: ignore[no-untyped-def]
     """Estimate, standard error and df of each contrast into out (3, Q); False if no information matrix is usable."""
     m = theta.size
@@ -1127,13 +1139,26 @@ def _satterthwaite(theta, contrast, lay, wk, out):  # type: ignore[no-untyped-de
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@_kernel
+def _padded(r):  # type: ignore[no-untyped-def]
+    return (r + 15) // 16 * 16
+
+
+@_kernel
 def _allocate(lay, m):  # type: ignore[no-untyped-def]
     """Statistics and work arrays for one replicate at a time."""
     r, n_s = lay.n_column, lay.n_class * lay.n_stratum
+    pad = _padded(r)
     A, lanes = lay.active.shape
     q, n_r = lay.term_start[-1], m - lay.n_term
-    st = _Statistics(np.zeros((n_s, r, r)), np.zeros(n_s), np.zeros((n_s, A, q, lanes)), np.zeros((n_s, q, q, lanes)))
+    st = _Statistics(
+        np.zeros((n_s, r, pad)),
+        np.zeros(n_s),
+        np.zeros((n_s, A, q, lanes)),
+        np.zeros((n_s, q, q, lanes)),
+        np.zeros((lanes, n_s, q, pad)),
+        np.zeros((lanes, n_s, q, q)),
+    )
     wk = _Work(
         np.zeros(n_s),
         np.zeros((q, q, lanes)),
@@ -1153,13 +1178,13 @@ def _allocate(lay, m):  # type: ignore[no-untyped-def]
         np.zeros((A, A, lanes)),
         np.zeros((8, q, lanes)),
         np.zeros((n_r, q, lanes)),
-        np.zeros((r, r)),
+        np.zeros((r, pad)),
         np.zeros((r - 1, r - 1)),
         np.zeros(r),
-        np.zeros((r, r)),
+        np.zeros((r, pad)),
         np.zeros(n_s),
         np.zeros((m, r - 1)),
-        np.zeros((m, r, r)),
+        np.zeros((m, r, pad)),
         np.zeros(m),
         np.zeros((m, m)),
         np.zeros((m, m)),
@@ -1178,7 +1203,7 @@ def _fit_batch(y, observed, covariate, contrast, lay, start, max_iteration):  # 
         largest = max(largest, lay.cell_start[cell + 1] - lay.cell_start[cell])
     mask = np.zeros(largest, np.int64)
     pattern = np.zeros((largest, 3 + n_visit + (2 + n_cov) * n_cov))
-    z = np.zeros((n_visit + 1, p + 1))
+    z = np.zeros((n_visit + 1, _padded(p + 1)))
     inference = np.full((n_replicate, 3, n_contrast), np.nan)
     variance = np.full((n_replicate, m), np.nan)
     coefficient = np.full((n_replicate, p), np.nan)

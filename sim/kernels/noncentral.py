@@ -52,7 +52,12 @@ def f_cdf(x: ArrayLike, df1: ArrayLike, df2: ArrayLike, ncp: ArrayLike) -> Float
     x, df1, df2, ncp = _broadcast(x, df1, df2, ncp)
     x = np.maximum(x, 0.0)
     central = special.fdtr(df1, df2, x)
-    return np.where(ncp == 0, central, _guarded(special.ncfdtr(df1, df2, ncp, x), _f_cdf_by_mixture, x, df1, df2, ncp))
+    # scipy's ncfdtr is 0 where half of ncp underflows, so such an ncp counts as 0
+    return np.where(
+        ncp < np.finfo(np.float64).tiny,
+        central,
+        _guarded(special.ncfdtr(df1, df2, ncp, x), _f_cdf_by_mixture, x, df1, df2, ncp),
+    )
 
 
 def t_power(df: ArrayLike, ncp: ArrayLike, alpha: ArrayLike = 0.05) -> Floats:
@@ -105,17 +110,20 @@ def f_ncp(x: float, df1: float, df2: float, probability: float) -> float:
 def _t_cdf_by_integration(x: Floats, df: Floats, ncp: Floats) -> Floats:
     """Eq. 1 for (K,) arguments, by Gauss-Legendre over the density of S in three panels.
 
-    The middle panel brackets the step of Phi at S = ncp / x, of width 1 / |x|, which wide panels would miss.
+    The middle panel brackets the step of Phi at S = ncp / x, of width 1 / |x|, which wide panels would miss. The
+    variable is r = S^(1/4), in which the density is smooth at 0 for a fractional df near 1 too.
     """
     low = np.sqrt(2.0 * special.gammaincinv(df / 2, _TAIL) / df)
     high = np.sqrt(2.0 * special.gammainccinv(df / 2, _TAIL) / df)
     size = np.maximum(np.abs(x), 1e-300)  # x = 0 has no step: it lands beyond the range and is clipped
     step = np.clip(np.sign(x) * ncp / size, low, high)
     edge = np.stack([low, np.clip(step - 9.0 / size, low, high), np.clip(step + 9.0 / size, low, high), high], axis=-1)
+    edge = edge**0.25
     half = np.diff(edge, axis=-1)[..., None] / 2  # (K, 3, 1)
-    s = edge[:, :-1, None] + half * (_NODE + 1.0)  # (K, 3, node)
+    r = edge[:, :-1, None] + half * (_NODE + 1.0)  # (K, 3, node)
+    s = r**4
     df, x, ncp = df[:, None, None], x[:, None, None], ncp[:, None, None]
-    log_density = special.xlogy(df - 1.0, s) - df * (s * s - 1.0) / 2  # its constant cancels in the ratio below
+    log_density = special.xlogy(4.0 * df - 1.0, r) - df * (s * s - 1.0) / 2  # its constant cancels in the ratio below
     mass = half * _WEIGHT * np.exp(log_density - log_density.max(axis=(1, 2), keepdims=True))
     probability: Floats = (mass * special.ndtr(x * s - ncp)).sum(axis=(1, 2)) / mass.sum(axis=(1, 2))
     return probability

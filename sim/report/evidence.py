@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -89,6 +89,11 @@ def notes(evidence: Evidence, reading: str = "a", skip: Collection[str] = frozen
         "Intervals of 'discounted' carry the sampling error of the study only; how unsure the discounts themselves are "
         "is in the table of assumptions.",
     ]
+    if reading == "b" and evidence.pattern == "fade":
+        said.append(
+            "Under reading b F gives the gain at visit 2. 'observed' and 'safeguard' keep of it the share that "
+            f"{evidence.fade_from} kept in the printed means; 'discounted' keeps the declared retention instead."
+        )
     for name, outcome in evidence.outcomes.items():
         if outcome.no_controlled_effect:
             said.append(f"{name}: no pooled effect of controlled trials. {outcome.no_controlled_effect}")
@@ -166,7 +171,7 @@ def _effect_size_table(evidence: Evidence) -> Table:
                 *(name if is_first else "", f"{size.f:.2f}" if is_first else "", read, f"{size.dz:.3f}"),
                 *(f"{size.low:.3f} to {size.high:.3f}", f"{size.low_80:.3f}", f"{size.safeguard:.3f}"),
                 f"{size.median_unbiased:.3f}",
-                end_section=size is sizes[-1],
+                end_section=size is sizes[-1] and name != list(evidence.outcomes)[-1],
             )
     patterns = "; ".join(f"{name.replace('_', ' ')}: {words}" for name, words in PATTERNS.items())
     table.caption = Text(
@@ -185,21 +190,37 @@ def _steps_table(evidence: Evidence, effects: dict[Prior, dict[str, PlanningEffe
     for name in evidence.outcomes:
         steps = {prior: dict(by_outcome[name].steps) for prior, by_outcome in effects.items()}
         _row(table, Text(name, style="bold"))
-        for label in dict.fromkeys(label for prior in ("safeguard", *PRIORS) for label in steps[prior]):
+        for label in _in_order(list(steps[prior]) for prior in ("safeguard", *PRIORS)):
             if label != "planning effect":
                 _row(table, label, *(_cell(by_label.get(label)) for by_label in steps.values()))
         chosen = [by_outcome[name] for by_outcome in effects.values()]
         _row(table, "planning effect, SD", *(Text(_two(effect.value), style="bold") for effect in chosen))
-        _row(table, "  low to high", *map(_range, chosen), end_section=True)
+        _row(table, "  low", *(_two(effect.low) for effect in chosen))
+        _row(
+            table, "  high", *(_two(effect.high) for effect in chosen), end_section=name != list(evidence.outcomes)[-1]
+        )
     return table
+
+
+def _in_order(sequences: Iterable[list[str]]) -> list[str]:
+    """Every label once, each right after the one it follows where it first appears."""
+    merged: list[str] = []
+    for sequence in sequences:
+        for before, label in zip(["", *sequence], sequence, strict=False):
+            if label not in merged:
+                merged.insert(merged.index(before) + 1 if before else len(merged), label)
+    return merged
 
 
 def _prior_table(effects: dict[Prior, dict[str, PlanningEffect]]) -> Table:
     """A row for each prior, a column for each outcome."""
     names = next(iter(effects.values()))
-    table = _table("Planning effects in baseline SDs at the last visit: value (low to high)", "prior", *names)
+    table = _table("Planning effects in baseline SDs at the last visit: value [low, high]", "prior", *names)
     for prior, by_outcome in effects.items():
-        cells = (f"{_two(e.value)} ({_range(e)})" if e.value is not None else "none" for e in by_outcome.values())
+        cells = (
+            f"{_two(e.value)} [{_two(e.low)}, {_two(e.high)}]" if e.value is not None else "none"
+            for e in by_outcome.values()
+        )
         _row(table, prior, *cells)
     table.caption = Text("\n".join(f"{prior}: {words}" for prior, words in PRIORS.items()))
     return table
@@ -267,7 +288,3 @@ def _cell(value: float | str | None) -> str:
 def _two(value: float | None) -> str:
     """Two decimals, never '-0.00'."""
     return NOTHING if value is None else f"{round(value, 2) + 0.0:.2f}"
-
-
-def _range(effect: PlanningEffect) -> str:
-    return NOTHING if effect.low is None else f"{_two(effect.low)} to {_two(effect.high)}"

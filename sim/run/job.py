@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
-from sim.evaluate.performance import medians, summarise
+from sim.evaluate.performance import summarise
 from sim.run.blocks import realisations
 from sim.run.local import Progress, all_blocks, run_blocks
 from sim.run.store import Store
@@ -66,11 +67,9 @@ def estimand_table(scenario: Scenario) -> pd.DataFrame:
     for label in file.designs:
         plan = scenario.design(label)
         window = _window_difference(scenario, label)
-        for truth in TRUTHS:
-            effect = scenario.effect if truth == "alternative" else np.zeros_like(scenario.effect)
-            model = file.model if truth == "alternative" else file.model.under_null()
-            value = file.estimand.true_value(model, names, effect, plan.arm_list, plan.contrast_arms, window)
-            rows += _by_outcome(label, truth, names, vars(value))
+        value = file.estimand.true_value(file.model, names, scenario.effect, plan.arm_list, plan.contrast_arms, window)
+        for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
+            rows += _by_outcome(label, truth, names, vars(components))
     return pd.DataFrame(rows)
 
 

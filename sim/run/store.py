@@ -70,7 +70,9 @@ class Store:
         tables = [pd.read_parquet(self._path(block, kind)) for block in blocks]
         text = [c for c in tables[0].columns if not pd.api.types.is_numeric_dtype(tables[0][c])]
         for column in text:
-            union = pd.api.types.union_categoricals([t[column].astype("category") for t in tables], sort_categories=True)
+            union = pd.api.types.union_categoricals(
+                [t[column].astype("category") for t in tables], sort_categories=True
+            )
             for table in tables:
                 table[column] = pd.Categorical(table[column], categories=union.categories)
         return pd.concat(tables, ignore_index=True)

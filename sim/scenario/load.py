@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,24 @@ class Scenario:
 
     def design(self, name: str) -> Any:
         return self.file.designs[name]
+
+    @property
+    def has_control(self) -> bool:
+        """Whether any design compares arms."""
+        return any(design.contrast_arms.control is not None for design in self.file.designs.values())
+
+    def with_changes(
+        self, *, replicates: int | None = None, seed: int | None = None, designs: list[str] | None = None
+    ) -> Scenario:
+        """The same scenario with other replicates, another seed or only some of its designs."""
+        changes: dict[str, Any] = {}
+        if replicates is not None:
+            changes["replicates"] = replicates
+        if seed is not None:
+            changes["seed"] = seed
+        if designs is not None:
+            changes["designs"] = {name: plan for name, plan in self.file.designs.items() if name in designs}
+        return replace(self, file=self.file.model_copy(update=changes)) if changes else self
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -438,18 +438,16 @@ def _from_change(discounts: Discounts, size: EffectSize, prior: Prior, skip: fro
     kept = size.kept if is_immediate and size.kept else 1.0
     value = np.array([start, size.low, size.high]) / kept
     steps: list[Step] = [("F as printed", size.f)]
+    dz, visit = "dz at the last visit", ""
     if size.reading == "a":
         steps.append(("t = sqrt(F)", math.sqrt(size.f)))
-        where = f"dz = t / sqrt({size.n})"
-    else:
-        where = f"dz at visit 2 ({kept:.1%} kept)" if is_immediate else "dz at the last visit"
-    steps += [
-        (where, size.dz / kept),
-        ("  95% interval, low", size.low / kept),
-        ("  95% interval, high", size.high / kept),
-    ]
+        dz = f"dz = t / sqrt({size.n})"
+    elif is_immediate:
+        dz, visit = f"dz at visit 2, {kept:.0%} kept", " visit 2,"
+    steps.append((dz, size.dz / kept))
+    steps += [(f"  95%,{visit} low", size.low / kept), (f"  95%,{visit} high", size.high / kept)]
     if prior == "safeguard":
-        steps.append(("  60% interval, low", size.safeguard))
+        steps.append(("  60%, low", size.safeguard))
     for name, label, apply, reason in _discount_steps(discounts, size):
         if name not in USED_BY[prior]:
             continue
@@ -550,7 +548,7 @@ def _about_means(evidence: Evidence) -> list[str]:
                 f"change of {sd:.1f}"
                 + (
                     f"; were F the test at '{visit[1]}', it would be {(second - baseline) / dz[name]:.1f}."
-                    if second
+                    if second is not None
                     else "."
                 )
             )

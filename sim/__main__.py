@@ -1,0 +1,5 @@
+"""`python -m sim` is `nexttrial`."""
+
+from sim.cli import main
+
+main()

@@ -1,0 +1,269 @@
+"""The command `nexttrial`: arguments in, text and exit codes out. Everything heavy is imported inside a command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.errors import InvalidInput, NextTrialError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 120
+LOG_SECONDS = 5.0
+WARN_FAILURES, STOP_FAILURES = 0.01, 0.05
+
+app = typer.Typer(add_completion=True, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+WELCOME = """\
+nexttrial sizes the next randomised trial: it turns what a small study saw into planning effects, simulates the trial
+that could follow - clusters, calendar, dropout - and estimates the power of every design, with its Monte Carlo error.
+
+Next steps:
+  nexttrial evidence scenarios/evidence/habimana_2026.yaml    what the seed study implies, step by step
+  nexttrial validate scenarios/crm_rwanda.yaml                is the scenario sound?
+  nexttrial calendar scenarios/crm_rwanda.yaml --design ind_4 who is trained when, and what meets the window
+  nexttrial run scenarios/crm_rwanda.yaml                     the power of every design
+  nexttrial --help                                            all commands
+"""
+
+
+class Format(StrEnum):
+    """How to print."""
+
+    text = "text"
+    json = "json"
+
+
+class CalendarFormat(StrEnum):
+    """How to print a calendar."""
+
+    text = "text"
+    csv = "csv"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="Print tables, or JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Size the next randomised trial."""
+    if version:
+        from importlib import metadata
+
+        typer.echo(f"nexttrial {metadata.version('nexttrial')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(WELCOME, nl=False)
+
+
+@app.command()
+def validate(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+    """Check scenario files: schema and sense, all errors at once."""
+    from sim.scenario.load import read_scenario
+
+    problems = []
+    for file in files:
+        try:
+            scenario = read_scenario(file)
+        except InvalidInput as error:
+            problems += error.problems
+        else:
+            typer.echo(f"{file}: ok, {len(scenario.file.designs)} designs x {len(scenario.names.outcome)} outcomes")
+    if problems:
+        raise InvalidInput(problems)
+
+
+@app.command()
+def evidence(
+    file: Annotated[Path, typer.Argument()],
+    reading: Annotated[str, typer.Option(help="What the printed F(1) is: a (linear contrast) or b (omnibus).")] = "a",
+    skip: Annotated[list[str] | None, typer.Option(help="A discount to leave out; may be given again.")] = None,
+    output: FormatOption = Format.text,
+) -> None:
+    """What a seed study implies: effect sizes with intervals, and the planning effect after each discount."""
+    from sim.report.evidence import evidence_json, evidence_tables
+    from sim.scenario.seed_study import read_evidence
+
+    study = read_evidence(file)
+    try:
+        if output is Format.json:
+            typer.echo(json.dumps(evidence_json(study, reading, frozenset(skip or ())), indent=2, allow_nan=False))
+            return
+        tables = evidence_tables(study, reading, frozenset(skip or ()))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    console = _console()
+    for table in tables:
+        console.print(table)
+
+
+@app.command()
+def calendar(
+    file: Annotated[Path, typer.Argument()],
+    design: Annotated[str, typer.Option(help="Name of the design.")],
+    number: Annotated[int, typer.Option(min=0, help="Which of the design's calendars.")] = 0,
+    output: Annotated[CalendarFormat, typer.Option("--format", help="A table, or CSV.")] = CalendarFormat.text,
+) -> None:
+    """One realised calendar: who is trained when, and which visits meet which window."""
+    from sim.report.calendar import calendar_frame, calendar_table
+    from sim.scenario.load import read_scenario
+
+    scenario = read_scenario(file)
+    _check_name("--design", design, list(scenario.file.designs))
+    frame = calendar_frame(scenario, design, number % scenario.file.calendars)
+    if output is CalendarFormat.csv:
+        typer.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
+    else:
+        _console().print(calendar_table(scenario, design, frame))
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument()],
+    replicates: Annotated[
+        int | None, typer.Option(min=1, help="Replicates per design, in place of the file's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, in place of the file's.")] = None,
+    workers: Annotated[str, typer.Option(help="Number of processes, or auto.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Result folder [default: results/<scenario name>].")] = None,
+    design: Annotated[list[str] | None, typer.Option(help="Run only this design; may be given again.")] = None,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Replace what the result folder holds.")] = False,
+    allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Accept more than 5% failed fits.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
+    output: FormatOption = Format.text,
+) -> None:
+    """The power of every design: simulates, analyses, writes a result folder, prints the table."""
+    if workers != "auto" and not (workers.isdigit() and int(workers) > 0):
+        raise typer.BadParameter(
+            f"found {workers!r}; a number of processes or 'auto' is needed", param_hint="--workers"
+        )
+    from sim.run.job import run as run_job
+    from sim.run.local import n_worker
+    from sim.run.store import Store
+    from sim.scenario.load import read_scenario
+
+    scenario = read_scenario(file)
+    for name in design or ():
+        _check_name("--design", name, list(scenario.file.designs))
+    scenario = scenario.with_changes(replicates=replicates, seed=seed, designs=design or None)
+    store = Store(out or Path("results") / scenario.name, scenario)
+    began = time.perf_counter()
+    with _progress(scenario.name, quiet=quiet) as progress:
+        result = run_job(scenario, store, n_worker(workers), progress, new_run=new_run)
+    from sim.report.figures import power_figure
+
+    if scenario.has_control:
+        power_figure(result, store.folder)
+    store.write_manifest("complete", timing={"seconds": round(time.perf_counter() - began, 1), "workers": workers})
+    _show(result, store.folder, output, quiet=quiet, seconds=time.perf_counter() - began)
+    _judge_failures(result.failure_rate, allowed=allow_failures)
+
+
+def _show(result: Any, folder: Path, output: Format, *, quiet: bool, seconds: float) -> None:
+    from sim.report.tables import designs_json, run_tables
+
+    if output is Format.json:
+        typer.echo(json.dumps(designs_json(result), indent=2, allow_nan=False))
+    elif not quiet:
+        _console().print(run_tables(result))
+        done = (
+            f"{result.n_computed} blocks computed in {seconds:.0f} s" if result.n_computed else "all blocks were there"
+        )
+        typer.echo(f"\n{done}. Everything is in {folder}: summary.csv, designs.csv, estimands.csv, power.svg, blocks/.")
+
+
+def _judge_failures(rate: float, *, allowed: bool) -> None:
+    from sim.errors import TooManyFailures
+
+    if rate > STOP_FAILURES and not allowed:
+        raise TooManyFailures(
+            f"up to {rate:.1%} of the fits of a cell failed, more than {STOP_FAILURES:.0%}: its power is no headline. "
+            "See n_failed in summary.csv; --allow-failures accepts it."
+        )
+    if rate > WARN_FAILURES:
+        typer.echo(f"warning: up to {rate:.1%} of the fits of a cell failed; see n_failed in summary.csv", err=True)
+
+
+def _check_name(option: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        from sim.scenario.document import known_names
+
+        raise typer.BadParameter(f"found {name!r}; {known_names(name, known)}", param_hint=option)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal and console.width >= WIDTH else Console(width=WIDTH)
+
+
+@contextmanager
+def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on a terminal; elsewhere one plain line every few seconds."""
+    if quiet:
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress(name)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("blocks, left:"),
+        TimeRemainingColumn(), console=console,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _plain_progress(name: str) -> Callable[[int, int], None]:
+    began = last = time.perf_counter()
+    first: int | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last, first
+        first = done if first is None else first
+        now = time.perf_counter()
+        if now - last >= LOG_SECONDS or done == total:
+            last = now
+            left = (now - began) / max(done - first, 1) * (total - done)
+            typer.echo(f"{name}: {done} of {total} blocks, {left:.0f} s left", err=True)
+
+    return tell
+
+
+def main() -> None:
+    """Run the command; turns our errors into their messages and exit codes, so that no user sees a traceback."""
+    try:
+        app(standalone_mode=True)
+    except NextTrialError as error:
+        typer.echo(str(error), err=True)
+        if isinstance(error, InvalidInput) and len(error.problems) > 1:
+            typer.echo(f"{len(error.problems)} errors", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished blocks are kept, the same command goes on from them", err=True)
+        sys.exit(130)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        typer.echo(f"internal error: {error!r}. Please report it with the lines above and the scenario.", err=True)
+        sys.exit(5)

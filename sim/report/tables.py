@@ -1,0 +1,224 @@
+"""A run's result as tables that a grant writer can read without knowing the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sim.run.job import Result
+
+
+def run_tables(result: Result) -> Group:
+    """Designs, power of the primary analysis, what the other analyses do, and what the effect is made of."""
+    file = result.scenario.file
+    is_trial = any(design.contrast_arms.control is not None for design in file.designs.values())
+    parts: list[RenderableType] = [_designs(result), Text()]
+    parts += [_power(result), Text(), _methods(result), Text()] if is_trial else [_before_after(result), Text()]
+    parts += [_estimand(result)]
+    return Group(*parts)
+
+
+def _measure(result: Result, measure: str, **where: str) -> pd.DataFrame:
+    table = result.summary[result.summary["measure"] == measure]
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return table
+
+
+def _cell(row: pd.DataFrame, digits: int = 2) -> str:
+    """`0.83 ±.008`: an estimate and its Monte Carlo standard error."""
+    if row.empty:
+        return "-"
+    estimate, mcse = float(row["estimate"].iloc[0]), float(row["mcse"].iloc[0])
+    return f"{estimate:.{digits}f} ±{_short(mcse)}"
+
+
+def _short(mcse: float) -> str:
+    return f"{mcse:.3f}".lstrip("0") if mcse < 1 else f"{mcse:.2f}"
+
+
+def _table(title: str, caption: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    return table
+
+
+def _designs(result: Result) -> Table:
+    table = _table(
+        f"{result.scenario.file.title}: the designs",
+        "People, clusters and dates are means over replicates. Lost: share of participants not seen at the final visit. "
+        "In window: share of final visits due inside a window.",
+        ["design", "people", "clusters", "districts", "first training", "last visit", "lost", "in window"],
+    )  # fmt: skip
+    clusters = {"village": "villages", "individual": "groups", "single_arm": "groups"}
+    for row in result.designs.to_dict("records"):
+        kind = result.scenario.design(str(row["design"])).kind
+        table.add_row(
+            str(row["design"]),
+            f"{row['n_participant']:.0f}",
+            f"{row['n_cluster']:.0f} {clusters.get(kind, '')}",
+            f"{row['n_district']:.0f}",
+            str(row["start_date"]),
+            str(row["last_visit_date"]),
+            f"{1 - row['share_observed_final']:.1%}",
+            f"{row['share_final_in_window']:.0%}",
+        )
+    return table
+
+
+def _power(result: Result) -> Table:
+    """Power, adjusted power and type I error of the primary analysis, outcome by outcome."""
+    hypotheses = result.scenario.file.hypotheses
+    primary, rule = hypotheses.primary_analysis, hypotheses.multiplicity
+    outcomes = result.scenario.names.outcome
+    n = result.scenario.file.replicates
+    inflated = bool((result.estimands["demand_inflation"] != 0).any())
+    measure = "power_net_of_demand" if inflated else "power"
+    note = (
+        " Demand inflation is no effect: it is taken out of each estimate before its test (with it: `power` in "
+        "summary.csv)."
+        if inflated
+        else ""
+    )
+    table = _table(
+        f"Power of the primary analysis ({primary}), {n:,} replicates per design",
+        f"Power ± Monte Carlo standard error; {'two' if hypotheses.sides == 2 else 'one'}-sided tests at "
+        f"{hypotheses.alpha:g}. {rule}: after adjusting the {len(outcomes)} outcomes for one another. type I: share of "
+        f"false rejections when nobody gains.{note}",
+        ["design", "", *outcomes, "any", "all"],
+    )  # fmt: skip
+    adjusted = f"{primary}+{rule}"
+    sets = (*outcomes, "*any", "*all")
+    for design in result.scenario.file.designs:
+        lines = [("power", primary, measure)]
+        lines += [(rule, adjusted, measure)] if rule != "none" else []
+        for label, analysis, name in lines:
+            cells = [_cell(_measure(result, name, design=design, analysis=analysis, outcome=o)) for o in sets]
+            table.add_row(design if label == "power" else "", label, *cells)
+        error = [
+            _cell(_measure(result, "type_1_error", design=design, analysis=primary, outcome=o), 3) for o in outcomes
+        ]
+        any_error = _cell(_measure(result, "family_wise_error", design=design, analysis=primary, outcome="*any"), 3)
+        table.add_row("", "type I", *error, any_error, "", end_section=True)
+    return table
+
+
+def _methods(result: Result) -> Table:
+    """Type I error of every analysis: the mean over the outcomes, and the largest."""
+    analyses = list(result.scenario.file.analyses)
+    table = _table(
+        "Type I error of every analysis: mean over the outcomes (largest)",
+        "Nominal level "
+        f"{result.scenario.file.hypotheses.alpha:g}. An analysis far above it cannot be planned with, whatever its "
+        "power.",
+        ["design", *analyses],
+    )
+    for design in result.scenario.file.designs:
+        cells = []
+        for analysis in analyses:
+            error = _measure(result, "type_1_error", design=design, analysis=analysis)
+            error = error[~error["outcome"].str.startswith("*")]["estimate"]
+            cells.append(f"{error.mean():.3f} ({error.max():.3f})")
+        table.add_row(design, *cells)
+    return table
+
+
+def _before_after(result: Result) -> Group:
+    """What a study without a control arm printed, what the re-enactment prints, and what it would do by chance."""
+    evidence = result.scenario.evidence.outcomes
+    compared = _table(
+        "The seed study, re-enacted: linear contrast of visit in a repeated-measures analysis of variance",
+        f"Medians ± Monte Carlo standard error over {result.scenario.file.replicates:,} replicates.",
+        ["outcome", "F printed", "F", "partial η² printed", "partial η²", "omnibus F", "omnibus partial η²", "analysed"],
+    )  # fmt: skip
+    cost = _table(
+        "What the missing control arm costs",
+        "The change is what the study saw; the effect is what training did; the rest would have come without it. Under "
+        "the null nobody gains, and the study still finds a change in this share of replicates.",
+        ["outcome", "mean change", "true effect", "bias", "rejects when nobody gains"],
+    )
+    for design in result.scenario.file.designs:
+        for outcome in result.scenario.names.outcome:
+            printed = evidence[outcome].printed if outcome in evidence else None
+            eta = printed.partial_eta_squared if printed else None
+
+            def at(measure: str, truth: str = "alternative", outcome: str = outcome, design: str = design) -> Any:
+                return _measure(result, measure, design=design, outcome=outcome, truth=truth)
+
+            compared.add_row(
+                outcome,
+                f"{printed.f:.2f}" if printed else "-",
+                _cell(at("median_f_linear")),
+                f"{eta:.2f}" if eta else "-",
+                _cell(at("median_partial_eta_squared_linear"), 3),
+                _cell(at("median_f_visit")),
+                _cell(at("median_partial_eta_squared_visit"), 3),
+                f"{float(at('median_n_complete')['estimate'].iloc[0]):.0f}",
+            )
+            true, bias = (float(at(m)["estimate"].iloc[0]) for m in ("true_value", "bias"))
+            cost.add_row(
+                outcome, f"{true + bias:.3f}", f"{true:.3f}", _cell(at("bias"), 3), _cell(at("type_1_error", "null"), 3)
+            )
+    return Group(compared, Text(), cost)
+
+
+def _estimand(result: Result) -> Table:
+    """What the effect at the final visit is made of, for each distinct comparison."""
+    table = _table(
+        "The estimand: mean difference at the final visit, everyone as allocated, in baseline SDs",
+        "effect = planned + format + stratum + attendance + contamination. Demand inflation is in the self-report but "
+        "not in the effect; window: difference that the calendar's windows make between the arms.",
+        ["designs", "outcome", "planned", "format", "stratum", "attendance", "contamination", "effect", "demand", "window"],
+    )  # fmt: skip
+    truth = result.estimands[result.estimands["truth"] == "alternative"].drop(columns="truth")
+    parts = [c for c in truth.columns if c not in ("design", "outcome", "window")]
+    kinds = truth.round(dict.fromkeys(parts, 9)).groupby(["outcome", *parts], sort=False)
+    by_designs: dict[str, list[tuple[Any, pd.DataFrame]]] = {}
+    for key, group in kinds:
+        by_designs.setdefault(", ".join(group["design"]), []).append((key, group))
+    for designs, members in by_designs.items():
+        for i, ((outcome, *_), group) in enumerate(members):
+            first = group.iloc[0]
+            columns = [
+                "planned",
+                "format",
+                "modification",
+                "attendance",
+                "contamination",
+                "true_value",
+                "demand_inflation",
+            ]
+            numbers = [f"{first[c]:+.3f}" for c in columns]
+            widest = group["window"].abs().max()
+            table.add_row(
+                _fold(designs) if i == 0 else "", outcome, *numbers, f"{widest:.3f}", end_section=i == len(members) - 1
+            )
+    return table
+
+
+def _fold(designs: str) -> str:
+    names = designs.split(", ")
+    return designs if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
+
+
+def designs_json(result: Result) -> dict[str, Any]:
+    """The result as plain data: every design with its dates and its power by outcome."""
+    primary = result.scenario.file.hypotheses.primary_analysis
+    kept = result.summary[result.summary["analysis"].str.split("+").str[0] == primary]
+    return {
+        "scenario": result.scenario.name,
+        "replicates": result.scenario.file.replicates,
+        "designs": _records(result.designs),
+        "estimands": _records(result.estimands),
+        "summary": _records(kept),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{k: (None if pd.isna(v) else v) for k, v in row.items()} for row in table.to_dict("records")]
