@@ -14,8 +14,8 @@ from sim.trial import Fit, Trial
 
 @ANALYSES.register("cluster_summary")
 class ClusterSummary(Part):
-    """Every village counts once (Student, df less the district strata); with training groups, Welch's test of group
-    means against untreated individuals.
+    """Every village counts once (Student); with training groups, Welch's test of group means against untreated
+    individuals. District strata cost degrees of freedom.
 
     Reference: Hayes & Moulton 2017, Cluster Randomised Trials, 2nd edition, chapter 10.
     """
@@ -39,6 +39,6 @@ class ClusterSummary(Part):
             allocation.arm,
             (contrast.treated, contrast.control),
             equal_variance=villages,
-            n_cluster_covariate=int(allocation.district.max()) if villages else 0,
+            n_cluster_covariate=int(allocation.district.max()),
         )
         return Fit(fit.estimate, fit.standard_error, fit.df, fit.status)

@@ -6,25 +6,26 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sim.analyses.matrices import arm_contrast, arm_dummies, strata_and_districts
+from sim.analyses.matrices import arm_contrast, arm_dummies, cluster_terms, strata_and_districts
 from sim.kernels.mixed import reml
 from sim.parts import ANALYSES, Part
-from sim.trial import Allocation, Fit, Floats, Trial
+from sim.trial import Allocation, Fit, Floats, Ints, Trial
 
 
 @ANALYSES.register("lmm")
 class Lmm(Part):
     """Scores at every visit on visit, arm by visit, stratum and district; arm difference at the final visit.
 
-    baseline `constrained`: no arm difference before the training (constrained longitudinal data analysis, Liang & Zeger
-    2000); `free`: an arm difference at every visit; `covariate`: the visits after the baseline, on the baseline score
-    by visit.
-    Random intercepts: participant; village and village by visit (without the latter a village-randomised trial does
-    not hold its level); in trained arms, training group, at visits after the training only.
+    baseline `covariate`: the visits after the baseline, adjusted for the baseline score; `constrained`: all visits, no
+    arm difference at the first (Liang & Zeger 2000, Sankhya B 62:134); `free`: all visits, an arm difference at each.
+    Random intercepts: participant; village, and village by visit (without it a village-randomised trial does not hold
+    its level); training group, in trained arms at visits after the training. One residual variance and one participant
+    intercept mean equal variances and equal correlations over visits: where the truth is otherwise, `constrained` and
+    `free` lean on that assumption more than `covariate` does.
     """
 
     kind: Literal["lmm"]
-    baseline: Literal["constrained", "free", "covariate"] = "constrained"
+    baseline: Literal["covariate", "constrained", "free"] = "covariate"
     village_by_visit: bool = True
     needs_control: ClassVar[bool] = True
     example = {"kind": "lmm"}
@@ -68,12 +69,15 @@ class Lmm(Part):
         weight[at_final] = arm_contrast(allocation.contrast, len(allocation.arms))
         return columns, weight
 
-    def _random(self, allocation: Allocation, n_visit: int, first: int) -> np.ndarray:
-        """(N, T, L) columns of the cluster's random terms: village and village by visit, or training group."""
+    def _random(self, allocation: Allocation, n_visit: int, first: int) -> Ints:
+        """(N, T, L) columns of the cluster's random terms: cluster, [group in village], [village by visit]."""
         shape = (allocation.n_participant, n_visit)
-        if allocation.has_villages:
-            village = np.zeros(shape, dtype=np.int64)
-            by_visit = np.broadcast_to(1 + np.arange(n_visit), shape)
-            return np.stack([village, by_visit][: 1 + self.village_by_visit], axis=2)
-        trained = (allocation.training_group >= 0)[:, None] & (np.arange(n_visit) + first >= 1)
-        return np.where(trained, 0, -1)[:, :, None]
+        trained = np.arange(n_visit) + first >= 1
+        terms = cluster_terms(allocation)
+        column = np.broadcast_to(terms[:, None, :], (*shape, terms.shape[1])).copy()
+        is_group = slice(int(allocation.has_villages), None)
+        column[:, ~trained, is_group] = -1
+        if allocation.has_villages and self.village_by_visit:
+            by_visit = np.broadcast_to(terms.max() + 1 + np.arange(n_visit), shape)
+            column = np.concatenate([column, by_visit[:, :, None]], axis=2)
+        return column.astype(np.int32)

@@ -1,4 +1,4 @@
-"""Words to matrices: fixed-effect columns and contrasts that several analyses share. All dummies are full 0/1 columns."""
+"""Words to matrices: the columns and contrasts that several analyses share. Dummies are full 0/1 columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def dummies(code: Ints, n_level: int) -> Floats:
 def strata_and_districts(allocation: Allocation) -> Floats:
     """(N, q) dummies of stratum and district, the variables that the allocation is stratified by.
 
-    Levels that nobody has are left out, and so is a stratum that districts, arms or training decide.
+    Levels that nobody has are left out.
     """
     columns = [dummies(np.unique(code, return_inverse=True)[1].astype(np.int32), len(np.unique(code)))
                for code in (allocation.stratum, allocation.district)]  # fmt: skip
@@ -46,3 +46,21 @@ def final_visit(allocation: Allocation) -> tuple[Floats, Floats]:
     weight = np.zeros((1, columns.shape[1] + 1))
     weight[0, 1 : 1 + arms.shape[1]] = arm_contrast(allocation.contrast, len(allocation.arms))
     return columns[:, None, :], weight
+
+
+def cluster_terms(allocation: Allocation) -> Ints:
+    """(N, L) columns of the cluster's random intercepts within each `random_cluster`, -1 = none.
+
+    One term: village or, where villages are not clusters, training group (trained arms only). Where a village is
+    trained in several groups, training group within village is a second one: those who were trained apart resemble one
+    another less, and a village intercept alone does not hold its level.
+    """
+    cluster, group = allocation.random_cluster, allocation.training_group
+    first = np.where(cluster >= 0, 0, -1)
+    if not allocation.has_villages:
+        return first[:, None].astype(np.int32)
+    lowest = np.full(int(cluster.max()) + 1, np.iinfo(np.int32).max)
+    np.minimum.at(lowest, cluster[group >= 0], group[group >= 0])
+    within = np.where(group >= 0, 1 + group - lowest[cluster], -1)
+    terms = [first, within] if within.max(initial=-1) > 1 else [first]
+    return np.stack(terms, axis=1).astype(np.int32)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sim.analyses.matrices import final_visit
+from sim.analyses.matrices import cluster_terms, final_visit
 from sim.kernels.mixed import reml
 from sim.parts import ANALYSES, Part
 from sim.trial import Fit, Trial
@@ -15,6 +15,8 @@ from sim.trial import Fit, Trial
 @ANALYSES.register("mixed_ancova")
 class MixedAncova(Part):
     """Analysis of covariance with a random intercept of village or, in trained arms only, of training group.
+
+    A village that is trained in several groups has both.
 
     Satterthwaite df from the observed information; a cluster variance estimated at 0 is a valid, singular fit.
     `residual_by_arm` gives trained and untreated participants residual variances of their own.
@@ -31,7 +33,6 @@ class MixedAncova(Part):
     def analyse(self, trial: Trial) -> Fit:
         allocation = trial.allocation
         columns, contrast = final_visit(allocation)
-        cluster = allocation.random_cluster
         fit = reml(
             trial.y[:, :, -1:],
             trial.observed[:, :, -1:],
@@ -40,7 +41,7 @@ class MixedAncova(Part):
             contrast,
             residual_class=allocation.is_trained.astype(np.int64) if self.residual_by_arm else None,
             has_participant=False,
-            block=cluster,
-            column=np.where(cluster >= 0, 0, -1)[:, None, None],
+            block=allocation.random_cluster,
+            column=cluster_terms(allocation)[:, None, :],
         )
         return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)

@@ -91,7 +91,8 @@ class CalendarPlan(Part):
                 "visits out of order: the first is `before_training`, the second `after_training`, the last "
                 "`months_after_training`, in this order"
             )
-        if post.after_training + post.spread >= 28 * final.months_after_training - final.spread:
+        last_post = self.training_days - 1 + post.after_training + post.spread
+        if last_post >= 28 * final.months_after_training - final.spread:
             raise refuse("visits out of order: the final visit could fall before the second")
         if post.spread > post.after_training or baseline.spread > baseline.before_training:
             raise refuse("a visit could fall on the wrong side of the training: make its spread smaller")

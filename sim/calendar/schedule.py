@@ -1,7 +1,8 @@
 """Who is trained when: recruitment and training groups as SimPy processes, visits as array arithmetic.
 
 One process per district (people are recruited until the next training group is full) and one per training group (it
-waits for a facilitator team, trains on the next open working days, frees the team). Participants are never processes.
+leaves time for the baseline visit, waits for a facilitator team, trains on the next open working days, frees the
+team). Participants are never processes.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ def train(plan: CalendarPlan, allocation: Allocation, start: date, rng: np.rando
             yield env.timeout(fill_time[group])
             env.process(training(group))
 
+    baseline = next(iter(plan.visits.values()))
+    notice = max(0, (baseline.before_training or 0) + baseline.spread - 1)  # nobody is seen before being recruited
+
     def training(group: int) -> Generator[Any, Any, None]:
+        yield env.timeout(notice)
         with teams.request() as team:
             yield team
             first_day[group] = _next_open(plan, opening + math.ceil(env.now), start)

@@ -38,9 +38,12 @@ class DesignPlan(Part):
 
     @model_validator(mode="after")
     def _contrast_names_arms(self) -> DesignPlan:
-        for name in [] if self.contrast == "change" else self.contrast.split(" - "):
+        compared = [] if self.contrast == "change" else self.contrast.split(" - ")
+        for name in compared:
             if name not in self.arms:
                 raise refuse(f"contrast '{self.contrast}': '{name}' is not an arm; known: {', '.join(self.arms)}")
+        if len(compared) > 2 or len(set(compared)) < len(compared):
+            raise refuse(f"contrast '{self.contrast}' must name two different arms, such as 'mixed - control'")
         if not any(arm.trained_format for arm in self.arms.values()):
             raise refuse("no arm is trained: give at least one arm a format other than 'none'")
         return self
@@ -70,6 +73,12 @@ def apportion(n: int, weights: list[float] | tuple[float, ...]) -> list[int]:
     for i in by_remainder[: n - sum(counts)]:
         counts[i] += 1
     return counts
+
+
+def interleave(counts: list[int]) -> list[int]:
+    """Labels 0, 1, ... with these counts, spread evenly: [3, 2] -> 0 1 0 1 0."""
+    positions = [((i + 0.5) / n, label) for label, n in enumerate(counts) for i in range(n)]
+    return [label for _, label in sorted(positions)]
 
 
 class Roster:

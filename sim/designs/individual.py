@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
-from sim.designs.arms import Count, DesignPlan, Roster, apportion
+from sim.designs.arms import Count, DesignPlan, Roster, apportion, interleave
 from sim.parts import DESIGNS, refuse
 from sim.trial import Allocation, Names
 
@@ -71,7 +71,8 @@ class Individual(DesignPlan):
         rows = [(arm, stratum, group, group) for arm, stratum, group in seats]
         for arm, plan in enumerate(self.arm_list):
             if not plan.is_trained:
-                rows += [(arm, s, -1, groups[i % len(groups)]) for i, s in enumerate(people[arm])]
+                n = len(people[arm])
+                rows += [(arm, s, -1, groups[i * len(groups) // n]) for i, s in enumerate(people[arm])]
         for member, (arm, stratum, group, clock) in enumerate(rows):
             roster.add(
                 arm=arm, stratum=stratum, district=district, village=-1, group=group, clock=clock,
@@ -82,21 +83,19 @@ class Individual(DesignPlan):
         """The stratum of every participant, arm by arm: exact within arm if stratified, else left to chance."""
         per_arm = apportion(self.participants_per_district, self.weights)
         if self.stratified_allocation:
-            return [_interleave(apportion(n, names.share)) for n in per_arm]
-        everyone = rng.permutation(_interleave(apportion(self.participants_per_district, names.share)))
+            return [interleave(apportion(n, names.share)) for n in per_arm]
+        everyone = rng.permutation(interleave(apportion(self.participants_per_district, names.share)))
         return [part.tolist() for part in np.split(everyone, np.cumsum(per_arm)[:-1])]
 
     def _fill_groups(self, strata: list[int], *, separate: bool) -> list[list[int]]:
-        """Strata of the members of each training group, sizes as equal as can be and at most the declared size."""
+        """Strata of the members of each training group, sizes as equal as can be and at most the declared size.
+
+        Groups are runs of the interleaved strata: dealing out in turn would put every second person, one stratum,
+        into the same group.
+        """
         pools = [[s for s in strata if s == one] for one in sorted(set(strata))] if separate else [strata]
         groups = []
         for pool in pools:
-            n_group = -(-len(pool) // self.training_group_size)
-            groups += [pool[g::n_group] for g in range(n_group)]
+            n, n_group = len(pool), -(-len(pool) // self.training_group_size)
+            groups += [pool[g * n // n_group : (g + 1) * n // n_group] for g in range(n_group)]
         return groups
-
-
-def _interleave(counts: list[int]) -> list[int]:
-    """Labels 0, 1, ... with these counts, spread evenly: [3, 2] -> 0 1 0 1 0."""
-    positions = [((i + 0.5) / n, label) for label, n in enumerate(counts) for i in range(n)]
-    return [label for _, label in sorted(positions)]

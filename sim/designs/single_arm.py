@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from sim.designs.arms import ArmPlan, Count, DesignPlan, Roster
+from sim.designs.arms import ArmPlan, Count, DesignPlan, Roster, apportion, interleave
 from sim.parts import DESIGNS, refuse
 from sim.trial import Allocation, Names
 
@@ -53,8 +53,8 @@ class SingleArm(DesignPlan):
         member = 0
         for arm, plan in enumerate(self.arms.values()):
             group = roster.new_group(0)
-            for i in range(plan.participants):
-                stratum = names.stratum.index(plan.stratum) if plan.stratum else i % len(names.stratum)
+            mixed = interleave(apportion(plan.participants, names.share))
+            for stratum in [names.stratum.index(plan.stratum)] * plan.participants if plan.stratum else mixed:
                 roster.add(
                     arm=arm, stratum=stratum, district=0, village=-1, group=group, clock=group, cluster=0, member=member
                 )

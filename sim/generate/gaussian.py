@@ -24,6 +24,10 @@ N_VISIT = 3
 BASELINE, POST, FINAL = range(N_VISIT)
 
 
+def _exactly(value: float | str) -> dict[str, Any]:
+    return {"value": value, "low": value, "high": value, "basis": "assumption", "source": "example"}
+
+
 class OutcomeModel(Part):
     """What differs between outcomes."""
 
@@ -67,7 +71,32 @@ class GaussianScores(Part):
     """Added to the self-report of trained participants after the training, without any true change."""
     window_shift: dict[str, dict[str, Assumption[Sd]]] = {}
     """By window, then stratum: shift of a score measured inside the window."""
-    example = {"kind": "gaussian"}
+    example = {
+        "kind": "gaussian",
+        "outcomes": {
+            "cohesion": {"correlation_baseline_final": _exactly(0.4), "icc_village": _exactly(0.10)},
+            "resilience": {"correlation_baseline_final": _exactly(0.6), "icc_village": _exactly(0.05)},
+        },
+        "correlation_baseline_post": _exactly(0.6),
+        "correlation_post_final": _exactly(0.5),
+        "correlation_outcomes": _exactly(0.35),
+        "correlation_changes": _exactly(0.3),
+        "icc_district": _exactly(0.02),
+        "icc_training_group": _exactly(0.06),
+        "cac": _exactly(0.8),
+        "retention": _exactly("60%"),
+        "untreated_change": _exactly("0.15 SD"),
+        "baseline_difference": {"survivors": _exactly("0 SD"), "released_perpetrators": _exactly("0 SD")},
+        "effect_modification": {"survivors": _exactly("0 SD"), "released_perpetrators": _exactly("0 SD")},
+        "format_effect": {"mixed": _exactly("0 SD"), "separate": _exactly("-0.1 SD")},
+        "sd_effect_district": _exactly("0.1 SD"),
+        "attendance": _exactly("90%"),
+        "contamination": _exactly("5%"),
+        "demand_inflation": _exactly("0.1 SD"),
+        "window_shift": {
+            "commemoration": {"survivors": _exactly("-0.2 SD"), "released_perpetrators": _exactly("-0.1 SD")}
+        },
+    }
 
     @model_validator(mode="after")
     def _covariances_exist(self) -> GaussianScores:

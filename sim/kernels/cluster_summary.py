@@ -4,8 +4,12 @@ Stage 1 regresses the outcome on covariates, without arm and ignoring clusters. 
 cluster j, and compares the clusters of two arms by a two-sample t test in which every cluster counts once: with k
 clusters in an arm, m and s2 the mean and variance of their e_j, estimate = m1 - m0 and
 
-    Student: se^2 = s2 (1/k1 + 1/k0), s2 pooled over arms, df = k1 + k0 - 2 - (cluster-level covariates);
-    Welch:   se^2 = v1 + v0, v = s2/k, df = (v1 + v0)^2 / (v1^2/(k1 - 1) + v0^2/(k0 - 1)).
+    Student: se^2 = s2 (1/k1 + 1/k0), s2 = (SS1 + SS0)/df, df = k1 + k0 - 2 - q;
+    Welch:   se^2 = v1 + v0, v = SS/(k nu), df = (v1 + v0)^2 / (v1^2/nu1 + v0^2/nu0), nu = k - 1 - q;
+
+q stage 1 terms vary only between clusters (strata included). They take their degrees of freedom from the sum of squares
+SS, so SS is divided by what is left of them: dividing by k1 + k0 - 2 would make s2 too small. Under Welch an arm of
+individuals has no cluster to lose: its q is 0.
 """
 
 from typing import NamedTuple
@@ -47,9 +51,9 @@ def cluster_summary(
     cluster : (N,); -1 makes the participant a cluster of one, as untreated controls of a partially nested trial are.
     arm : (N,).  contrast_arm : (treated, control); participants of other arms enter neither stage.
     equal_variance : Student's t test; else Welch's, the one for a partially nested trial.
-    n_cluster_covariate : stage 1 terms that vary only between clusters, strata included; each costs Student's test one
-    degree of freedom. Raises ValueError if Welch's test, which has no such rule, is asked to use it, or if a cluster
-    has participants in both arms.
+    n_cluster_covariate : q, the stage 1 terms that vary only between clusters, strata included. Under Welch's test
+    every arm of clusters loses all q, which errs on the side of caution where the other arm helps to estimate them.
+    Raises ValueError if a cluster has participants in both arms.
     Status 2: stage 1 fails, df is not positive, an arm has no cluster (Welch: fewer than two), summaries do not vary.
 
     Stage 1 is without arm, so the estimate is conservative: chance imbalance gives part of the effect to covariates.
@@ -64,10 +68,9 @@ def cluster_summary(
     >>> float(fit.estimate[0]), float(fit.df[0])
     (3.5, 2.0)
     """
-    if n_cluster_covariate and not equal_variance:
-        raise ValueError("n_cluster_covariate lowers the df of Student's test only; set equal_variance or leave it 0")
     is_compared = np.isin(arm, contrast_arm)
     unit, is_treated = _units(cluster, arm == contrast_arm[0], is_compared)
+    lost = [n_cluster_covariate * bool((cluster[arm == a] >= 0).any()) for a in contrast_arm]
     return ClusterSummaryFit(
         *_fit_replicates(
             np.ascontiguousarray(y, dtype=np.float64)[:, :, None],
@@ -78,6 +81,7 @@ def cluster_summary(
             is_treated,
             equal_variance,
             n_cluster_covariate,
+            (lost[0], lost[1]),
         )
     )
 
@@ -104,6 +108,7 @@ def _fit_replicates(
     is_treated: BoolArray,
     equal_variance: bool,
     n_cluster_covariate: int,
+    lost: tuple[int, int],
 ) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, NDArray[np.int8]]:
     R, N, _ = y.shape
     p = design.n_column + covariate.shape[2]
@@ -128,11 +133,14 @@ def _fit_replicates(
             continue
         if equal_variance:
             nu = float(k1 + k0 - 2 - n_cluster_covariate)
-            variance = (ss1 + ss0) / (k1 + k0 - 2) * (1.0 / k1 + 1.0 / k0)
+            variance = (ss1 + ss0) / nu * (1.0 / k1 + 1.0 / k0)
         else:
-            v1, v0 = ss1 / (k1 - 1) / k1, ss0 / (k0 - 1) / k0
+            nu1, nu0 = float(k1 - 1 - lost[0]), float(k0 - 1 - lost[1])
+            if min(nu1, nu0) <= 0.0:
+                continue
+            v1, v0 = ss1 / nu1 / k1, ss0 / nu0 / k0
             variance = v1 + v0
-            nu = variance * variance / (v1 * v1 / (k1 - 1) + v0 * v0 / (k0 - 1))
+            nu = variance * variance / (v1 * v1 / nu1 + v0 * v0 / nu0)
         if nu > 0.0 and 0.0 < variance < np.inf:
             estimate[r], standard_error[r], df[r] = m1 - m0, np.sqrt(variance), nu
             status[r] = OK

@@ -1,14 +1,17 @@
 """Restricted maximum likelihood for linear mixed models whose covariance is linear in its variance components.
 
 Model, one replicate.  z = [X covariate y] has r = p + 1 columns and one row per visit seen.
-  V = R + Z G Z',  R_j = e_c I + v J over the n rows of participant j (residual class c),  G = diag(g of the column's term),
+  V = R + Z G Z',  R_j = e_c I + v J over the n rows of participant j (residual class c),  G = diag(g of each column),
   theta = (e_0 .. e_{C-1}, [v], g_0 .. g_{L-1}).
-Strata.  R_j has the eigenvalue e_c within and e_c + n v between participants; with s = (c, n), lambda_s = e_c + n v and n = 0
-for the within stratum, R^-1 is a sum of 1/lambda_s times projections free of theta.  One pass over the data therefore gives
-  S_s (z'z), N_s (Z'z, per block), M_s (Z'Z, per block), nu_s (rank), and every later step costs blocks, not participants:
-  M = sum M_s/lambda_s, N = sum N_s/lambda_s, d lambda_s/d theta_k = m_k (1 for e_c, n for v), so M_k = -sum m_k M_s/lambda_s^2.
+Strata.  R_j has the eigenvalue e_c within and e_c + n v between participants.  With s = (c, n), lambda_s = e_c + n v
+and n = 0 for the within stratum, R^-1 is a sum of 1/lambda_s times projections free of theta.  One pass over the
+data gives
+  S_s (z'z), N_s (Z'z, per block), M_s (Z'Z, per block), nu_s (rank); every later step costs blocks, not participants:
+  M = sum M_s/lambda_s, N = sum N_s/lambda_s, m_k = d lambda_s/d theta_k (1 for e_c, n for v),
+  M_k = -sum m_k M_s/lambda_s^2.
 Per block (Woodbury, valid at g = 0):  D = G^1/2 (I + G^1/2 M G^1/2)^-1 G^1/2,  F = I - M D,  Q = D N,
-  H = N - M Q = Z'V^-1 z,  T = F M = Z'V^-1 Z,  P_k = N_k - M_k Q.  Sums over blocks are understood below; _l are rows of term l.
+  H = N - M Q = Z'V^-1 z,  T = F M = Z'V^-1 Z,  P_k = N_k - M_k Q.
+Sums over blocks are understood below; _g are the rows of term g.
   C = z'V^-1 z = sum S_s/lambda_s - N'Q;   log|V| = sum nu_s log lambda_s + log|I + G^1/2 M G^1/2|.
   U_s = S_s - N_s'Q - Q'N_s + Q'M_s Q;   C_k = -sum m_k U_s/lambda_s^2;   C_g = -H_g'H_g.
   C_kl = sum 2 m_k m_l U_s/lambda_s^3 - P_k'D P_l - P_l'D P_k;   C_kg = -[(F P_k)_g'H_g + '];   C_gh = H_g'T_gh H_h + '.
@@ -21,12 +24,12 @@ Likelihood.  Phi = C_XX^-1, beta = Phi C_Xy, a = (-beta, 1), h_k = (C_k a)_X, Ps
   average information = 1/4 [a'C_kl a - 2 h_k'Phi h_l];   expected = 2 average - observed.
 Satterthwaite.  f = c'Phi c, df_f/d theta_k = -g'C_k g with g = Phi c, df = 2 f^2/(grad' information^-1 grad).
 
-References: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545 (REML); Harville 1977, doi:10.1080/01621459.1977.10480998
-(derivatives); Gilmour, Thompson, Cullis 1995, doi:10.2307/2533274 (average information); Fai, Cornelius 1996,
-doi:10.1080/00949659608811740 (Satterthwaite for a contrast); Woodbury 1950 (the block identity).
+References: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545 (REML); Harville 1977,
+doi:10.1080/01621459.1977.10480998 (derivatives); Gilmour, Thompson, Cullis 1995, doi:10.2307/2533274 (average
+information); Fai, Cornelius 1996, doi:10.1080/00949659608811740 (Satterthwaite for a contrast); Woodbury 1950 (blocks).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +42,9 @@ Bool = npt.NDArray[np.bool_]
 OK, SINGULAR, FAILED = 0, 1, 2
 
 # No wrappers for calls from Python, which would take most of the compilation; only _fit_batch is called from there.
-_kernel = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_kernel: Any = njit(  # type: ignore[call-overload]
+    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 
 class MixedFit(NamedTuple):
@@ -58,7 +63,7 @@ class MixedFit(NamedTuple):
 class _Layout(NamedTuple):
     """What all replicates share: cells of participants with identical X, class and columns of Z, and the blocks.
 
-    Blocks are lanes: the last axis of every block array, padded with zeros to the widest block, so that one row of Z has
+    Blocks are lanes: the last axis of every block array, padded with zeros to the widest block, so that a row of Z' has
     the same random term in all of them.
     """
 
@@ -141,16 +146,19 @@ def reml(
     """REML estimates of contrasts of fixed effects, with Satterthwaite degrees of freedom, one fit per replicate.
 
     y : (R, N, T) outcome, any unit.  observed : (R, N, T) or (1, N, T); values of y where it is False are never used.
-    X : (N, T, p0) fixed-effect rows shared by all replicates.  covariate : (R, N, c) participant-level columns put after
-    those of X (c may be 0).  contrast : (Q, p), p = p0 + c.
-    residual_class : (N,) residual variance 0 .. C-1 of each participant; None = one.  has_participant : participant intercept.
-    block : (N,) independent unit that holds the participant's random terms, -1 = none.  column : (N, T, L) for random term l
-    the column of the block's Z that the row hits, from 0 within the block, -1 = none; a column belongs to one term.
+    X : (N, T, p0) fixed-effect rows shared by all replicates.  covariate : (R, N, c) participant-level columns put
+    after those of X (c may be 0).  contrast : (Q, p), p = p0 + c.
+    residual_class : (N,) residual variance 0 .. C-1 of each participant; None = one.
+    has_participant : whether participants have a random intercept.
+    block : (N,) independent unit that holds the participant's random terms, -1 = none.
+    column : (N, T, L) for random term l the column of the block's Z that the row hits, from 0 within the block,
+    -1 = none; a column belongs to one term.
     start : (m,) variances (e_0 .. e_{C-1}, [v], g_0 .. g_{L-1}) to start from; None = from the OLS residual variance.
     Variances are in squared units of y and held at or above 0; those at 0 leave the Satterthwaite information.
     Raises ValueError for shapes that disagree, T above 62, or a column shared by two terms.  A replicate that cannot be
     fitted (rank-deficient X, too few rows, no convergence) has status 2 and NaN.
-    Reference: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545; Fai, Cornelius 1996, doi:10.1080/00949659608811740.
+    Reference: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545; Fai, Cornelius 1996,
+    doi:10.1080/00949659608811740.
 
     >>> y = np.array([[[1.0], [3.0], [6.0], [8.0]]])
     >>> village = np.array([0, 0, 1, 1])
@@ -163,7 +171,9 @@ def reml(
     block, column = np.asarray(block, np.int64), np.asarray(column, np.int64)
     cls = np.zeros(n_participant, np.int64) if residual_class is None else np.asarray(residual_class, np.int64)
     n_fixed = X.shape[2] + covariate.shape[2]
-    _check("observed", observed.shape, (observed.shape[0], n_participant, n_visit), observed.shape[0] in (1, n_replicate))
+    _check(
+        "observed", observed.shape, (observed.shape[0], n_participant, n_visit), observed.shape[0] in (1, n_replicate)
+    )
     _check("X", X.shape, (n_participant, n_visit, X.shape[2]))
     _check("covariate", covariate.shape, (n_replicate, n_participant, covariate.shape[2]))
     _check("contrast", contrast.shape, (contrast.shape[0], n_fixed))
@@ -197,9 +207,7 @@ def _check(name: str, found: tuple[int, ...], wanted: tuple[int, ...], extra: bo
 # ---- the layout that all replicates share ----------------------------------------------------------------------------
 
 
-def _layout(
-    X: Float, cls: Int, n_class: int, has_participant: bool, block: Int, column: Int, n_column: int
-) -> _Layout:
+def _layout(X: Float, cls: Int, n_class: int, has_participant: bool, block: Int, column: Int, n_column: int) -> _Layout:
     n_participant, n_visit, n_shared = X.shape
     hit = column.reshape(n_participant, -1).max(axis=1, initial=-1)
     labels, block = np.unique(np.where(hit >= 0, block, -1), return_inverse=True)
@@ -239,7 +247,7 @@ def _layout(
 
 
 def _rows_by_term(block: Int, column: Int, n_block: int) -> tuple[Int, Int]:
-    """Renumber the columns of Z so that each random term has the same rows in every block; (N, T, L) rows and their starts."""
+    """Renumber the columns of Z: each term has the same rows in every block; (N, T, L) rows, and each term's start."""
     n_term = column.shape[2]
     clustered = block[:, None] >= 0
     row = np.full(column.shape, -1, np.int64)
@@ -359,11 +367,22 @@ def _add_pattern(cell, seen, pattern, k, n_cov, lay, st, z):  # type: ignore[no-
     for i in range(lay.nonzero_start[cell], lay.nonzero_start[cell + 1]):
         col = lay.nonzero[i]
         x_sum = 0.0
+        last = 0.0
+        changes = -1  # a column that is constant over the visits seen needs one sum only
         for t in range(n_visit):
             if seen >> t & 1:
                 x = X[cell, t, col]
                 x_sum += x
-                if x != 0.0:
+                if x != last or changes < 0:
+                    changes += 1
+                last = x
+        if changes == 0:
+            for j in range(r):
+                S[within, col, j] += last * z[n_visit, j]
+        else:
+            for t in range(n_visit):
+                if seen >> t & 1 and X[cell, t, col] != 0.0:
+                    x = X[cell, t, col]
                     for j in range(r):
                         S[within, col, j] += x * z[t, j]
         if has_between:
@@ -423,7 +442,7 @@ def _within(lay, st):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _cholesky(A, n, tolerance):  # type: ignore[no-untyped-def]
-    """Lower Cholesky factor of the leading n x n part of A, in place; False if a pivot falls below tolerance x diagonal."""
+    """Lower Cholesky factor of the leading n x n of A, in place; False if a pivot is below tolerance x diagonal."""
     for j in range(n):
         diagonal = A[j, j]
         s = diagonal
@@ -544,7 +563,7 @@ def _subtract_gram(A, B, lo, hi, symmetric, active, lane, out):  # type: ignore[
 
 @_kernel
 def _lane_inverse(A, work):  # type: ignore[no-untyped-def]
-    """Invert each lane of A (symmetric, positive definite), in place, by Cholesky; returns the summed log determinant."""
+    """Invert each lane of A (symmetric, positive definite) in place by Cholesky; returns the summed log determinant."""
     q, lanes = A.shape[0], A.shape[2]
     log_det = 0.0
     for j in range(q):
@@ -946,7 +965,7 @@ def _information_random(theta, lay, st, wk):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _solve_free(information, score, free, d, target):  # type: ignore[no-untyped-def]
-    """Solve information d = score over the free components, the others held at their d; False if not positive definite."""
+    """Solve information d = score over the free components, others held at their d; False if not positive definite."""
     m = score.size
     index = np.zeros(m, np.int64)
     n = 0
@@ -999,7 +1018,11 @@ def _step(theta, information, score, n_class, d):  # type: ignore[no-untyped-def
             return False
         worst = -1
         for k in range(n_class, m):
-            if free[k] and theta[k] + trial[k] < 0.0 and (worst < 0 or theta[k] + trial[k] < theta[worst] + trial[worst]):
+            if (
+                free[k]
+                and theta[k] + trial[k] < 0.0
+                and (worst < 0 or theta[k] + trial[k] < theta[worst] + trial[worst])
+            ):
                 worst = k
         if worst < 0:
             break
@@ -1050,51 +1073,55 @@ def _default_start(lay, st, wk, theta):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _maximise(theta, lay, st, wk, max_iteration):  # type: ignore[no-untyped-def]
-    """Climb the restricted likelihood from theta, in place.  Returns (criterion, iterations, converged)."""
-    m = theta.size
-    d = np.zeros(m)
-    trial = np.zeros(m)
-    expected = np.zeros((m, m))
-    value = _criterion(theta, lay, st, wk)
-    if not np.isfinite(value):
-        return value, 0, False
-    last = np.inf
-    for iteration in range(max_iteration):
-        _score(theta, lay, st, wk)
-        near = last < 1.0
-        ready = False
-        _information(theta, lay, st, wk)
-        if near:
-            ready = _step(theta, wk.observed, wk.score, lay.n_class, d)
-        if not ready:
-            expected[:] = 2.0 * wk.average - wk.observed
-            ready = _step(theta, expected, wk.score, lay.n_class, d)
-        if not ready:
-            ready = _step(theta, wk.average, wk.score, lay.n_class, d)
-        if not ready:
-            return value, iteration, False
-        decrement = 0.0
-        for k in range(m):
-            decrement += wk.score[k] * d[k]
-        if decrement < 1e-18 or (decrement < 1e-10 and decrement > 0.25 * last):
-            return value, iteration, True
-        last = decrement
-        slack = 1e-12 * (np.abs(value) + 100.0)
+    """Climb the restricted likelihood from theta, in place; leaves wk complete.  Returns (criterion, iterations, ok).
+
+    Expected information (exact in one step for balanced data) until the squared Newton decrement is below 1, then
+    observed information, which is kept from one step to the next once the decrement is below 1e-4.
+    """
+    d = np.zeros(theta.size)
+    trial = theta.copy()
+    value = np.inf
+    last = np.inf  # squared Newton decrement of the step before
+    decrement = 0.0
+    information = np.zeros((theta.size, theta.size))
+    for iteration in range(max_iteration + 1):
         scale = 1.0
-        accepted = False
+        slack = 1e-8 + 1e-11 * abs(value)  # rounding of the criterion
         for _ in range(40):
-            for k in range(m):
-                trial[k] = theta[k] + scale * d[k] if scale < 1.0 or d[k] != -theta[k] else 0.0
             new = _criterion(trial, lay, st, wk)
-            if new <= value - 1e-4 * scale * decrement + slack:
-                accepted = True
+            if np.isfinite(new) and (iteration == 0 or new <= value - 1e-4 * scale * decrement + slack):
                 break
-            scale *= 0.5
-        if not accepted:
-            value = _criterion(theta, lay, st, wk)
-            return value, iteration, decrement < 1e-8
+            if iteration == 0 or scale == 0.0:
+                return new, iteration, False
+            scale = 0.5 * scale if scale > 1e-9 else 0.0  # at last back to theta, where no progress is possible
+            for k in range(theta.size):
+                trial[k] = theta[k] + scale * d[k]
         theta[:] = trial
         value = new
+        _score(theta, lay, st, wk)
+        if last > 1e-4:
+            _information(theta, lay, st, wk)
+        ready = False
+        for attempt in range(0 if last < 1.0 else 1, 3):
+            if not ready:
+                if attempt == 0:
+                    information[:] = wk.observed
+                elif attempt == 1:
+                    information[:] = 2.0 * wk.average - wk.observed
+                else:
+                    information[:] = wk.average
+                ready = _step(theta, information, wk.score, lay.n_class, d)
+        decrement = np.sum(wk.score * d)
+        stuck = scale == 0.0 or decrement > 0.25 * last
+        if ready and (decrement < 1e-16 or (decrement < 1e-10 and stuck)):
+            if last <= 1e-4:
+                _information(theta, lay, st, wk)
+            return value, iteration, True
+        if not ready or scale == 0.0:
+            return value, iteration, False
+        last = decrement
+        for k in range(theta.size):
+            trial[k] = theta[k] + d[k] if d[k] != -theta[k] else 0.0
     return value, max_iteration, False
 
 

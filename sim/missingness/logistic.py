@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -15,6 +15,10 @@ from sim.parts import MISSINGNESS, Assumption, Part, refuse
 from sim.quantities import Difference, Number, OddsRatio, Share
 from sim.streams import Streams
 from sim.trial import Allocation, Flags, Floats, Ints, Names, Outcome, Schedule
+
+
+def _exactly(value: float | str) -> dict[str, Any]:
+    return {"value": value, "low": value, "high": value, "basis": "assumption", "source": "example"}
 
 
 @MISSINGNESS.register("logistic")
@@ -38,7 +42,16 @@ class LogisticLoss(Part):
     """Log odds of missing per SD that the last seen score is worse (missing at random)."""
     mnar_log_odds_per_sd: Assumption[Number]
     """Log odds of missing per SD that the unseen score itself is worse (missing not at random)."""
-    example = {"kind": "logistic"}
+    example = {
+        "kind": "logistic",
+        "loss": {"post": _exactly("5%"), "six_months": _exactly("10%")},
+        "extra_loss_untreated": _exactly("3%"),
+        "window_odds_ratio": {
+            "commemoration": {"survivors": _exactly(2.0), "released_perpetrators": _exactly(1.3)}
+        },
+        "mar_log_odds_per_sd": _exactly(0.2),
+        "mnar_log_odds_per_sd": _exactly(0.2),
+    }
 
     @model_validator(mode="after")
     def _losses_leave_someone(self) -> LogisticLoss:

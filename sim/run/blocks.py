@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import special
 
 from sim.calendar.schedule import schedule
@@ -16,7 +17,11 @@ from sim.scenario.load import Scenario
 from sim.streams import Streams
 from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Floats, Ints, Schedule, Trial
 
-BLOCK_SIZE = 256
+BLOCK_SIZE = 512
+REASONS = ("", "not estimable or not converged", "not finite")
+NAMED = ("replicate", "outcome", "truth", "analysis", "estimate", "standard_error", "df", "status")
+
+Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,19 @@ def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.D
     """
     calendars = realisations(scenario, block.design)
     streams = Streams(scenario.file.seed, block.design)
-    rows, flow = [], []
+    fits: list[Columns] = []
+    flow: list[pd.DataFrame] = []
     for number, realisation in enumerate(calendars):
         replicate = block.replicate[block.replicate % len(calendars) == number]
         if len(replicate):
-            fits, seen = _simulate(scenario, block.design, realisation, streams, replicate)
-            rows.append(fits)
-            flow.append(seen)
-    order = ["replicate", "outcome", "analysis", "truth"]
-    return (
-        pd.concat(rows, ignore_index=True).sort_values(order, kind="stable", ignore_index=True),
-        pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True),
-    )
+            trial, observed = trials(scenario, realisation, streams, replicate)
+            fits += [
+                _columns(scenario, replicate, position, method.analyse(trial))
+                for position, method in enumerate(scenario.file.analyses.values())
+            ]
+            flow.append(_flow(block.design, realisation, observed, replicate))
+    seen = pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True)
+    return _rows(scenario, block.design, fits), seen
 
 
 def trials(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> tuple[Trial, Flags]:
@@ -96,54 +102,66 @@ def trials(scenario: Scenario, realisation: Realisation, streams: Streams, repli
     return Trial(y, np.tile(observed, (n_outcome * n_truth, 1, 1)), allocation), observed
 
 
-def _simulate(
-    scenario: Scenario, design: str, realisation: Realisation, streams: Streams, replicate: Ints
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    trial, observed = trials(scenario, realisation, streams, replicate)
-    sides, alpha = scenario.file.hypotheses.sides, scenario.file.hypotheses.alpha
-    label = list(_labels(scenario, design, replicate))
-    fits = [_rows(label, name, method.analyse(trial), sides, alpha) for name, method in scenario.file.analyses.items()]
-    return pd.concat(fits, ignore_index=True), _flow(design, realisation, observed, replicate)
-
-
-def _labels(scenario: Scenario, design: str, replicate: Ints) -> Iterator[tuple[str, Any]]:
-    """Columns that name each data set of a trial, in the order of its first axis."""
-    outcomes = scenario.names.outcome
-    each = len(replicate)
-    yield "design", pd.Categorical.from_codes([0] * (len(outcomes) * 2 * each), [design])
-    yield "replicate", np.tile(replicate, len(outcomes) * 2)
-    yield "outcome", pd.Categorical.from_codes(np.repeat(np.arange(len(outcomes)), 2 * each), list(outcomes))
-    yield "truth", pd.Categorical.from_codes(np.tile(np.repeat([0, 1], each), len(outcomes)), list(TRUTHS))
-
-
-def _rows(label: list[tuple[str, Any]], analysis: str, fit: Fit, sides: int, alpha: float) -> pd.DataFrame:
-    """One analysis of every data set: estimate, test and interval; what cannot be computed is failed, with a reason."""
-    finite = np.isfinite(fit.estimate) & np.isfinite(fit.standard_error) & (fit.standard_error > 0) & (fit.df > 0)
-    status = np.where(finite, fit.status, FAILED)
-    reason = np.where(fit.status == FAILED, "not estimable or not converged", "not finite")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        statistic = fit.estimate / fit.standard_error
-        tail = special.stdtr(fit.df, -np.abs(statistic) if sides == 2 else -statistic)
-        half = special.stdtrit(fit.df, 1 - alpha / 2) * fit.standard_error
-    value = {
+def _columns(scenario: Scenario, replicate: Ints, analysis: int, fit: Fit) -> Columns:
+    """One analysis of the K x 2 x R data sets of a trial, with the numbers that name each of them."""
+    n_outcome, each = len(scenario.names.outcome), len(replicate)
+    n = n_outcome * len(TRUTHS) * each
+    return {
+        "replicate": np.tile(replicate, n_outcome * len(TRUTHS)),
+        "outcome": np.repeat(np.arange(n_outcome), len(TRUTHS) * each),
+        "truth": np.tile(np.repeat(np.arange(len(TRUTHS)), each), n_outcome),
+        "analysis": np.full(n, analysis),
         "estimate": fit.estimate,
         "standard_error": fit.standard_error,
         "df": fit.df,
-        "p_value": sides * tail,
-        "ci_low": fit.estimate - half,
-        "ci_high": fit.estimate + half,
+        "status": fit.status,
         **fit.extra,
     }
-    kept = {key: np.where(status == FAILED, np.nan, column) for key, column in value.items()}
+
+
+def _rows(scenario: Scenario, design: str, fits: list[Columns]) -> pd.DataFrame:
+    """Every fit as a row with its test and interval; what cannot be computed is failed, with a reason."""
+    keys = list(dict.fromkeys(key for fit in fits for key in fit))
+    part = {key: [fit.get(key, np.full(len(fit["replicate"]), np.nan)) for fit in fits] for key in keys}
+    column = {key: np.concatenate(values) for key, values in part.items()}
+    order = np.lexsort([column[key] for key in ("truth", "analysis", "outcome", "replicate")])
+    column = {key: values[order] for key, values in column.items()}
+
+    hypotheses = scenario.file.hypotheses
+    estimate, standard_error, df = column["estimate"], column["standard_error"], column["df"]
+    finite = np.isfinite(estimate) & np.isfinite(standard_error) & (standard_error > 0) & (df > 0)
+    returned = column["status"]
+    status = np.where(finite, returned, FAILED)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = estimate / standard_error
+        p_value = hypotheses.sides * special.stdtr(df, -np.abs(t) if hypotheses.sides == 2 else -t)
+        half = special.stdtrit(df, 1 - hypotheses.alpha / 2) * standard_error
+    reason = np.where(status != FAILED, 0, np.where(returned == FAILED, 1, 2))
+    numbers = {
+        "estimate": estimate,
+        "standard_error": standard_error,
+        "df": df,
+        "p_value": p_value,
+        "ci_low": estimate - half,
+        "ci_high": estimate + half,
+        **{key: column[key] for key in keys if key not in NAMED},
+    }
     return pd.DataFrame(
         {
-            **dict(label),
-            "analysis": analysis,
-            **kept,
-            "status": np.array(STATUS)[status],
-            "reason": np.where(status == FAILED, reason, ""),
+            "design": _categories(np.zeros(len(order), dtype=np.int8), [design]),
+            "replicate": column["replicate"],
+            "outcome": _categories(column["outcome"], scenario.names.outcome),
+            "analysis": _categories(column["analysis"], scenario.file.analyses),
+            "truth": _categories(column["truth"], TRUTHS),
+            **{key: np.where(status == FAILED, np.nan, value) for key, value in numbers.items()},
+            "status": _categories(status, STATUS),
+            "reason": _categories(reason, REASONS),
         }
     )
+
+
+def _categories(code: NDArray[Any], names: Iterable[str]) -> pd.Categorical:
+    return pd.Categorical.from_codes(code, list(names))
 
 
 def _flow(design: str, realisation: Realisation, observed: Flags, replicate: Ints) -> pd.DataFrame:

@@ -67,15 +67,7 @@ class Store:
 
     def read(self, blocks: list[Block], kind: str) -> pd.DataFrame:
         """All rows, or all flow records, of these blocks in their order."""
-        tables = [pd.read_parquet(self._path(block, kind)) for block in blocks]
-        text = [c for c in tables[0].columns if not pd.api.types.is_numeric_dtype(tables[0][c])]
-        for column in text:
-            union = pd.api.types.union_categoricals(
-                [t[column].astype("category") for t in tables], sort_categories=True
-            )
-            for table in tables:
-                table[column] = pd.Categorical(table[column], categories=union.categories)
-        return pd.concat(tables, ignore_index=True)
+        return pd.concat([pd.read_parquet(self._path(block, kind)) for block in blocks], ignore_index=True)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         _atomic(self.folder / name, lambda path: table.to_csv(path, index=False, lineterminator="\n"))

@@ -99,13 +99,46 @@ def test_partially_nested_by_hand():
     assert fit.n_cluster.tolist() == [[3, 3]]  # the cluster with nobody observed does not count
 
 
-def test_cluster_covariates_cost_student_df_only():
+def test_cluster_covariates_take_their_df_from_the_sum_of_squares():
     trial = random_trial(2)
     plain, adjusted = cluster_summary(*trial, True), cluster_summary(*trial, True, n_cluster_covariate=2)
     np.testing.assert_array_equal(plain.df, 6.0)
-    assert_same(adjusted, plain._replace(df=plain.df - 2.0))
-    with pytest.raises(ValueError, match="Student's test only"):
-        cluster_summary(*trial, False, n_cluster_covariate=1)
+    wider = plain.standard_error * np.sqrt(plain.df / (plain.df - 2.0))
+    np.testing.assert_allclose(adjusted.standard_error, wider, rtol=1e-12)
+    np.testing.assert_array_equal(adjusted.df, plain.df - 2.0)
+    np.testing.assert_array_equal(adjusted.estimate, plain.estimate)
+
+
+def test_balanced_districts_against_regression_of_cluster_means():
+    """Equal clusters, arms balanced within district: the same as least squares of the means on arm and district."""
+    rng = np.random.default_rng(12)
+    n_district, per_arm, size = 4, 3, 5
+    district = np.repeat(np.arange(n_district), 2 * per_arm)
+    arm = np.tile(np.repeat([1, 0], per_arm), n_district)
+    mean = rng.normal(size=len(arm)) + district
+    y = np.repeat(mean, size) + np.tile(rng.normal(size=size), len(arm))
+    person = np.repeat(np.arange(len(arm)), size)
+    X = np.concatenate([np.ones((len(y), 1)), np.eye(n_district)[district[person]][:, 1:]], axis=1)
+    fit = cluster_summary(
+        y[None], np.ones((1, len(y)), bool), X, np.zeros((1, len(y), 0)), person.astype(np.int32), arm[person], (1, 0),
+        equal_variance=True, n_cluster_covariate=n_district - 1,
+    )  # fmt: skip
+    means = y.reshape(len(arm), size).mean(axis=1)
+    Z = np.column_stack([arm, np.eye(n_district)[district]]).astype(float)
+    beta, ss, *_ = np.linalg.lstsq(Z, means, rcond=None)
+    df = len(arm) - Z.shape[1]
+    np.testing.assert_allclose(fit.estimate[0], beta[0], rtol=1e-10)
+    np.testing.assert_allclose(fit.standard_error[0], np.sqrt(ss[0] / df * np.linalg.inv(Z.T @ Z)[0, 0]), rtol=1e-10)
+    assert fit.df[0] == df
+
+
+def test_welch_takes_cluster_covariates_from_the_arm_of_clusters_only():
+    trial = random_trial(2, partially_nested=True)
+    plain, adjusted = cluster_summary(*trial, False), cluster_summary(*trial, False, n_cluster_covariate=1)
+    k1, k0 = plain.n_cluster.T
+    assert (adjusted.standard_error > plain.standard_error).all()
+    assert (adjusted.standard_error < plain.standard_error * np.sqrt((k1 - 1) / (k1 - 2))).all()
+    np.testing.assert_array_equal(adjusted.estimate, plain.estimate)
 
 
 def test_cluster_covariate_shrinks_the_estimate_against_theory():

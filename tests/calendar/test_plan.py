@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sim.calendar.plan import CalendarPlan, Window, YearlyPeriod
+from sim.calendar.schedule import add_months
+
+DECADE = np.arange(np.datetime64("2023-01-01"), np.datetime64("2033-01-01")).astype(np.int64)
+AS_DATE = [date(1970, 1, 1) + timedelta(days=int(day)) for day in DECADE]
+VISITS: dict[str, dict[str, str]] = {
+    "baseline": {"before_training": "1 day"},
+    "post": {"after_training": "0 days"},
+    "six_months": {"months_after_training": "6 months", "spread": "7 days"},
+}
+
+
+def plan(**changes: Any) -> CalendarPlan:
+    return CalendarPlan.model_validate(
+        {"recruitment_per_district": "40 per week", "facilitator_teams": 6, "training_days": "3 days",
+         "visits": VISITS, **changes}
+    )  # fmt: skip
+
+
+def window(first: str, last: str, peak_first: str, peak_last: str, multiplier: float = 3.0) -> Window:
+    peak = {"value": multiplier, "low": 0, "high": 100, "basis": "assumption", "source": "example"}
+    return Window.model_validate(
+        {"first": first, "last": last, "peak_first": peak_first, "peak_last": peak_last, "peak_multiplier": peak}
+    )
+
+
+def in_period(day: date, first: tuple[int, int], last: tuple[int, int]) -> bool:
+    """Walk the days of the year that begins with `first`, by the calendar and not by arithmetic on month * 100."""
+    opens = date(day.year, *first)
+    if opens > day:
+        opens = date(day.year - 1, *first)
+    closes = date(opens.year, *last)
+    if closes < opens:
+        closes = date(opens.year + 1, *last)
+    return opens <= day <= closes
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("04-07", "07-04"), ("12-24", "01-02"), ("02-28", "03-01"), ("01-01", "12-31"), ("06-01", "06-01"),
+     ("07-05", "07-04"), ("12-31", "01-01")],
+)  # fmt: skip
+def test_a_period_holds_the_same_days_as_a_walk_through_the_calendar(first: str, last: str) -> None:
+    period = YearlyPeriod.model_validate({"first": first, "last": last})
+    expected = [in_period(day, period.first, period.last) for day in AS_DATE]
+    np.testing.assert_array_equal(period.contains(DECADE), expected)
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [("04-07", "07-04", "04-07", "04-13"), ("12-20", "01-10", "12-31", "01-01"), ("12-20", "01-10", "01-05", "01-10")],
+)
+def test_exposure_is_0_outside_1_inside_and_the_multiplier_in_the_peak(dates: tuple[str, str, str, str]) -> None:
+    w = window(*dates)
+    expected = [
+        0.0 if not in_period(d, w.first, w.last) else 3.0 if in_period(d, w.peak_first, w.peak_last) else 1.0
+        for d in AS_DATE
+    ]
+    np.testing.assert_array_equal(w.exposure(DECADE), expected)
+    assert w.exposure(DECADE.reshape(-1, 1)).shape == (len(DECADE), 1)
+
+
+def test_exposure_on_named_dates() -> None:
+    w = window("04-07", "07-04", "04-07", "04-13", 2.0)
+    days = np.array(["2028-04-06", "2028-04-07", "2028-04-13", "2028-04-14", "2028-07-04", "2028-07-05"], dtype="M8[D]")
+    np.testing.assert_array_equal(w.exposure(days.astype(np.int64)), [0, 2, 2, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    "dates", [("04-07", "07-04", "04-01", "04-13"), ("04-07", "07-04", "04-07", "07-05"), ("12-24", "01-02", "01-01", "12-31")]
+)  # fmt: skip
+def test_a_peak_outside_its_window_is_refused(dates: tuple[str, str, str, str]) -> None:
+    with pytest.raises(ValidationError, match="out of order"):
+        window(*dates)
+
+
+@given(
+    training_days=st.integers(1, 5), before=st.integers(0, 40), after=st.integers(0, 70), months=st.integers(1, 3),
+    spreads=st.tuples(st.integers(0, 10), st.integers(0, 10), st.integers(0, 40)),
+    start=st.dates(date(2026, 1, 1), date(2029, 12, 31)),
+)  # fmt: skip
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_no_accepted_plan_can_put_visits_out_of_order(
+    training_days: int, before: int, after: int, months: int, spreads: tuple[int, int, int], start: date
+) -> None:
+    visits = {
+        "baseline": {"before_training": f"{before} days", "spread": f"{spreads[0]} days"},
+        "post": {"after_training": f"{after} days", "spread": f"{spreads[1]} days"},
+        "final": {"months_after_training": f"{months} months", "spread": f"{spreads[2]} days"},
+    }
+    try:
+        plan(visits=visits, training_days=f"{training_days} days")
+    except ValidationError:
+        return
+    first = np.array([np.datetime64(start, "D").astype(np.int64)])
+    last_day = first + training_days - 1
+    assert first - before + spreads[0] <= first
+    assert last_day + after - spreads[1] >= last_day
+    assert last_day + after + spreads[1] < add_months(first, months) - spreads[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"visits": {k: VISITS[k] for k in ("baseline", "post")}}, "three visits are needed"),
+        ({"visits": {k: VISITS[k] for k in ("post", "baseline", "six_months")}}, "out of order"),
+        ({"visits": {**VISITS, "post": {"after_training": "0 days", "before_training": "1 day"}}}, "exactly one"),
+        ({"training_days": "6 days"}, "less than or equal to 5"),
+        ({"facilitator_teams": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_message(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        plan(**changes)

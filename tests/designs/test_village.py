@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from planned import NAMES, THREE_ARMS, allocate, design
+from pydantic import ValidationError
+
+
+def sizes_of(a: Any) -> np.ndarray:
+    return np.bincount(a.village)
+
+
+def test_everyone_in_a_village_is_in_one_arm_and_arms_are_even_in_every_district() -> None:
+    a = allocate("village", arms=THREE_ARMS, districts=3, villages_per_district=9)
+    for village in np.unique(a.village):
+        members = a.village == village
+        assert len(np.unique(a.arm[members])) == len(np.unique(a.district[members])) == 1
+    for district in range(3):
+        first = [a.arm[a.village == v][0] for v in np.unique(a.village[a.district == district])]
+        np.testing.assert_array_equal(np.bincount(first), [3, 3, 3])
+
+
+def test_a_trained_village_is_a_training_group_or_one_for_each_stratum() -> None:
+    a = allocate("village", arms=THREE_ARMS, districts=2, villages_per_district=6)
+    for village in np.unique(a.village):
+        members = a.village == village
+        [arm] = np.unique(a.arm[members])
+        n_group = {None: 1, "mixed": 1, "separate": 2}[a.arms[arm].format]
+        assert len(np.unique(a.training_group[members])) == n_group
+        assert (a.training_group[members] >= 0).all() == a.arms[arm].is_trained
+        if a.arms[arm].format == "separate":
+            assert len(np.unique(a.training_group[members] * 2 + a.stratum[members])) == 2
+
+
+def test_strata_of_each_village_in_their_shares() -> None:
+    a = allocate("village", districts=4, villages_per_district=8)
+    for village in np.unique(a.village):
+        members = a.village == village
+        assert abs((a.stratum[members] == 0).sum() - NAMES.share[0] * members.sum()) < 1
+
+
+def test_village_sizes_against_theory() -> None:
+    plan = design("village", village_size={"mean": 20, "cv": 0.3}, districts=10, villages_per_district=20)
+    size = np.concatenate([sizes_of(plan.allocate(NAMES, np.random.default_rng(s))) for s in range(30)])
+    n, variance = len(size), (20 * 0.3) ** 2 + 1 / 12  # rounding adds 1/12
+    assert abs(size.mean() - 20) < 4 * np.sqrt(variance / n)
+    kurtosis_excess = 6 * 0.3**2
+    assert abs(size.var() - variance) < 4 * variance * np.sqrt((2 + kurtosis_excess) / n)
+    assert size.min() >= 2
+
+
+def test_small_and_very_unequal_villages_have_two_people_at_least() -> None:
+    size = sizes_of(allocate("village", village_size={"mean": 3, "cv": 1.5}, districts=8))
+    assert size.min() == 2
+
+
+def test_no_variation_gives_equal_sizes() -> None:
+    assert set(sizes_of(allocate("village", village_size={"mean": 17}))) == {17}
+
+
+def test_untreated_villages_keep_the_clock_of_one_trained_village_each() -> None:
+    a = allocate("village", districts=2, villages_per_district=6)
+    per_clock = []
+    for village in np.unique(a.village[a.training_group < 0]):
+        [clock] = np.unique(a.clock[a.village == village])
+        assert a.district[a.village == village][0] == a.group_district[clock]
+        per_clock.append(clock)
+    assert len(set(per_clock)) == len(per_clock)  # 3 trained, 3 untreated: one each
+
+
+def test_a_larger_trial_in_more_districts_keeps_the_smaller_one() -> None:
+    small, large = allocate("village", districts=2), allocate("village", districts=4)
+    n = small.n_participant
+    for column in ("arm", "stratum", "village", "training_group", "clock", "cluster", "member"):
+        np.testing.assert_array_equal(getattr(large, column)[:n], getattr(small, column))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contrast": "change"}, "a contrast such as"),
+        ({"districts": 1, "villages_per_district": 2}, "one village"),
+        ({"arms": THREE_ARMS, "villages_per_district": 2}, "no village in a district"),
+        ({"village_size": {"mean": 1, "cv": 0.2}}, "greater than or equal to 2"),
+        ({"village_size": {"mean": 10, "cv": -0.1}}, "greater than or equal to 0"),
+    ],
+)
+def test_message(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        design("village", **changes)
