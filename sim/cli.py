@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.errors import InvalidInput, NextTrialError
+from sim.errors import InvalidInput, NextTrialError, Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +73,7 @@ def validate(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) ->
     """Check scenario files: schema and sense, all errors at once."""
     from sim.scenario.load import read_scenario
 
-    problems = []
+    problems: list[Problem] = []
     for file in files:
         try:
             scenario = read_scenario(file)
@@ -181,7 +181,8 @@ def _show(result: Any, folder: Path, output: Format, *, quiet: bool, seconds: fl
         done = (
             f"{result.n_computed} blocks computed in {seconds:.0f} s" if result.n_computed else "all blocks were there"
         )
-        typer.echo(f"\n{done}. Everything is in {folder}: summary.csv, designs.csv, estimands.csv, power.svg, blocks/.")
+        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        typer.echo(f"\n{done}. In {folder}: {', '.join(files)} and the replicates in blocks/.")
 
 
 def _judge_failures(rate: float, *, allowed: bool) -> None:

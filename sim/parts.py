@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -18,9 +18,20 @@ Value = TypeVar("Value")
 P = TypeVar("P", bound="type[Part]")
 
 
-def refuse(message: str) -> PydanticCustomError:
-    """The error a validator raises; its text is shown to the user as it is."""
-    return PydanticCustomError("refused", "{message}", {"message": message})
+def refuse(message: str, *at: str, **values: Any) -> PydanticCustomError:
+    """The error a validator raises; its text is shown to the user, at the key `at` below the part.
+
+    `{low}` in the text becomes the value of the part's key `low` as the user wrote it, or else the one in `values`.
+    """
+    return PydanticCustomError("refused", message if values else "{message}", {"message": message, "at": at, **values})
+
+
+def refuse_all(errors: Sequence[PydanticCustomError]) -> PydanticCustomError:
+    """Several errors of one part as one; the user sees each at its place."""
+    message = "; ".join(error.message() for error in errors)
+    return PydanticCustomError(
+        "refused", "{message}", {"message": message, "several": [error.context for error in errors]}
+    )
 
 
 class Part(BaseModel):
@@ -46,7 +57,11 @@ class Assumption(Part, Generic[Value]):
     def _value_in_range(self) -> Assumption[Value]:
         if not self.low <= self.value <= self.high:  # type: ignore[operator]
             raise refuse(
-                f"the value must lie within its own range: low {self.low}, value {self.value}, high {self.high}"
+                "the value must lie within its own range: low {low}, value {value}, high {high}",
+                "low" if self.low > self.value else "high",  # type: ignore[operator]
+                low=self.low,
+                value=self.value,
+                high=self.high,
             )
         return self
 

@@ -1,11 +1,14 @@
 """Quantities as users write them: `0.25 SD`, `15%`, `6 months`. A bare ambiguous number is refused.
 
-Each type parses a string into a plain number in one documented unit, so nothing downstream knows about units.
+Each type parses a string into a plain number in one documented unit, so nothing downstream knows about units. Also the
+types of names, dates and plain numbers, which refuse what looks like one but is not.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from calendar import monthrange
 from datetime import date
 from typing import Annotated, Any
 
@@ -13,86 +16,145 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_WHOLE = r"[+-]?\d{1,9}"
+
+SD = rf"({_NUMBER})\s*SD"
+SHARE = rf"({_NUMBER})\s*%"
+DAYS = rf"({_WHOLE})\s*(days?|weeks?)"
+MONTHS = rf"({_WHOLE})\s*months?"
+PER_WEEK = rf"({_NUMBER})\s*(?:people\s*)?per\s*week"
+MONTH_DAY = r"(\d\d)-(\d\d)"
+DATE = r"(\d{4})-(\d\d)-(\d\d)"
+NAME = r"[a-z][a-z0-9_]{0,39}"
+
+FIRST_YEAR, LAST_YEAR = 1990, 2100
+LARGEST = 1e6
+RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+"""Names that Windows does not allow for files."""
 
 
-def _refuse(message: str) -> PydanticCustomError:
-    return PydanticCustomError("quantity", "{message}", {"message": message})
+def _refuse(message: str, found: Any) -> PydanticCustomError:
+    """`{found}` in the message becomes what the user wrote."""
+    shown = repr(found)
+    return PydanticCustomError("quantity", message, {"message": message, "found": shown})  # type: ignore[arg-type]
 
 
-def _quantity(value: Any, unit: str, example: str, scale: float = 1.0) -> float:
-    """The number before `unit`, times `scale`; anything else is refused with an example of what is allowed."""
-    if isinstance(value, str):
-        match = re.fullmatch(rf"({_NUMBER})\s*{unit}", value.strip())
-        if match:
-            return float(match[1]) * scale
-    found = f"{value!r}" if isinstance(value, str) else f"the bare number {value!r}"
-    raise _refuse(f"found {found}; write it with its unit, for example '{example}'")
+def _quantity(value: Any, pattern: str, what: str, example: str) -> re.Match[str]:
+    """The number before the unit; anything else is refused with what is allowed."""
+    match = re.fullmatch(pattern, value.strip()) if isinstance(value, str) else None
+    if match:
+        return match
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        raise _refuse(f"found {{found}} without a unit; {what} is needed, for example '{example}'", value)
+    hint = " (decimals take a point, not a comma)" if isinstance(value, str) and re.search(r"\d,\d", value) else ""
+    raise _refuse(f"found {{found}}; {what} is needed, for example '{example}'{hint}", value)
 
 
 def _sd(value: Any) -> float:
-    return _quantity(value, "SD", "0.25 SD")
+    example = f"{value} SD" if isinstance(value, (int, float)) and -10 <= value <= 10 else "0.25 SD"
+    return float(_quantity(value, SD, "a number of baseline standard deviations", example)[1])
 
 
 def _share(value: Any) -> float:
-    return _quantity(value, "%", "15%", 0.01)
-
-
-def _share_per_months(value: Any) -> tuple[float, int]:
-    """`8% per 6 months` -> (0.08, 6)."""
-    match = isinstance(value, str) and re.fullmatch(rf"({_NUMBER})\s*%\s*per\s*(\d+)\s*months?", value.strip())
-    if not match:
-        raise _refuse(f"found {value!r}; write a share and its period, for example '8% per 6 months'")
-    return float(match[1]) / 100.0, int(match[2])
+    example = f"{value}%" if isinstance(value, (int, float)) and 1 < value <= 100 else "15%"
+    return float(_quantity(value, SHARE, "a percentage", example)[1]) * 0.01
 
 
 def _days(value: Any) -> int:
-    match = isinstance(value, str) and re.fullmatch(r"([+-]?\d+)\s*(days?|weeks?)", value.strip())
-    if not match:
-        raise _refuse(f"found {value!r}; write whole days or weeks, for example '14 days'")
+    example = f"{value} days" if isinstance(value, int) and 1 < value <= 3650 else "14 days"
+    match = _quantity(value, DAYS, "a whole number of days or weeks", example)
     return int(match[1]) * (7 if match[2].startswith("week") else 1)
 
 
 def _months(value: Any) -> int:
-    return int(_quantity(value, "months?", "6 months"))
+    example = f"{value} months" if isinstance(value, int) and 1 < value <= 120 else "6 months"
+    return int(_quantity(value, MONTHS, "a whole number of months", example)[1])
 
 
 def _per_week(value: Any) -> float:
-    return _quantity(value, r"(?:people\s*)?per\s*week", "30 per week")
+    example = f"{value} per week" if isinstance(value, (int, float)) and 0 < value <= 10_000 else "30 per week"
+    return float(_quantity(value, PER_WEEK, "a number of people per week", example)[1])
 
 
 def _month_day(value: Any) -> tuple[int, int]:
     """`04-07` -> (4, 7), a day that comes round every year."""
-    match = isinstance(value, str) and re.fullmatch(r"(\d\d)-(\d\d)", value.strip())
-    if match:
-        try:
-            day = date(2001, int(match[1]), int(match[2]))  # not a leap year: 29 February does not come every year
-        except ValueError:
-            pass
-        else:
-            return day.month, day.day
-    raise _refuse(f"found {value!r}; write a yearly date as 'MM-DD', for example '04-07'")
+    match = _quantity(value, MONTH_DAY, "a yearly date MM-DD", "04-07")
+    month, day = int(match[1]), int(match[2])
+    if (month, day) == (2, 29):
+        raise _refuse("found {found}; 29 February does not come every year", value)
+    _existing(2001, month, day, value)
+    return month, day
+
+
+def _date(value: Any) -> date:
+    """`2027-07-05`, in a year in which a trial can be planned."""
+    if not isinstance(value, date):
+        match = _quantity(value, DATE, "a date YYYY-MM-DD", "2027-07-05")
+        year, month, day = (int(part) for part in match.groups())
+        value = _existing(year, month, day, value) if year else date.min
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise _refuse(f"found {{found}}; the year must be at least {FIRST_YEAR} and at most {LAST_YEAR}", str(value))
+    return date(value.year, value.month, value.day)
+
+
+def _existing(year: int, month: int, day: int, value: Any) -> date:
+    if not 1 <= month <= 12:
+        raise _refuse(f"found {{found}}; there is no month {month}", value)
+    last = monthrange(year, month)[1]
+    if not 1 <= day <= last:
+        raise _refuse(f"found {{found}}; there is no such day: the last of that month is {last:02d}", value)
+    return date(year, month, day)
 
 
 def _plain_number(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
-    raise _refuse(f"found {value!r}; a plain number without a unit is needed here, for example 0.35")
+        if abs(value) <= LARGEST:
+            return value
+        if not (isinstance(value, int) or math.isfinite(value)):
+            raise _refuse("found {found}; a finite number is needed", value)
+        raise _refuse(f"found {{found}}; a number of at most {LARGEST:,.0f} is needed", value)
+    number = isinstance(value, str) and re.fullmatch(_NUMBER, value.strip())
+    hint = ", without quotes" if number else ", for example 0.35"
+    raise _refuse(f"found {{found}}; a plain number without a unit is needed{hint}", value)
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(NAME, value):
+        raise _refuse(
+            "not allowed as a name; a lower-case letter and then lower-case letters, digits and _ are needed, "
+            "at most 40 in all", value,
+        )  # fmt: skip
+    if value in RESERVED:
+        raise _refuse("not allowed as a name: no file may be called so on Windows", value)
+    return value
+
+
+def in_unit_of(written: Any, bound: Any) -> str:
+    """A bound in the unit in which the user wrote a value: 0.15 is `15%` beside `20%`, and `0.15 SD` beside `2 SD`."""
+    text = written.strip() if isinstance(written, str) else ""
+    if re.fullmatch(SHARE, text):
+        return f"{100 * bound:g}%"
+    for pattern, unit in ((SD, "SD"), (DAYS, "days"), (MONTHS, "months"), (PER_WEEK, "per week")):
+        if re.fullmatch(pattern, text):
+            return f"{bound:g} {unit}"
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def _text(pattern: str, example: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+    groups = re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)
+    return WithJsonSchema({"type": "string", "pattern": f"^{groups}$", "examples": [example]})
 
 
-Sd = Annotated[float, BeforeValidator(_sd), Field(ge=-10, le=10), _text(r"SD$", "0.25 SD")]
+Sd = Annotated[float, BeforeValidator(_sd), Field(ge=-10, le=10), _text(SD, "0.25 SD")]
 """A difference in baseline standard deviations."""
 
-PositiveSd = Annotated[float, BeforeValidator(_sd), Field(ge=0, le=10), _text(r"SD$", "0.10 SD")]
+PositiveSd = Annotated[float, BeforeValidator(_sd), Field(ge=0, le=10), _text(SD, "0.10 SD")]
 """A standard deviation, in baseline standard deviations."""
 
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _text(r"%$", "15%")]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _text(SHARE, "15%")]
 """A proportion, written in per cent, held as 0 to 1."""
 
-Difference = Annotated[float, BeforeValidator(_share), Field(ge=-1, le=1), _text(r"%$", "3%")]
+Difference = Annotated[float, BeforeValidator(_share), Field(ge=-1, le=1), _text(SHARE, "3%")]
 """A difference of two proportions, written in percentage points, held as -1 to 1."""
 
 Correlation = Annotated[float, BeforeValidator(_plain_number), Field(gt=-1, lt=1)]
@@ -105,16 +167,22 @@ OddsRatio = Annotated[float, BeforeValidator(_plain_number), Field(gt=0, le=100)
 """An odds ratio: no unit, above 0."""
 
 Number = Annotated[float, BeforeValidator(_plain_number), Field(allow_inf_nan=False)]
-"""A plain number: no unit."""
+"""A plain number: no unit, at most a million either way."""
 
-Days = Annotated[int, BeforeValidator(_days), Field(ge=0, le=3650), _text(r"(days?|weeks?)$", "14 days")]
+Days = Annotated[int, BeforeValidator(_days), Field(ge=0, le=3650), _text(DAYS, "14 days")]
 """A length of time in whole days."""
 
-Months = Annotated[int, BeforeValidator(_months), Field(ge=0, le=120), _text(r"months?$", "6 months")]
+Months = Annotated[int, BeforeValidator(_months), Field(ge=0, le=120), _text(MONTHS, "6 months")]
 """A length of time in calendar months."""
 
-PerWeek = Annotated[float, BeforeValidator(_per_week), Field(gt=0, le=10_000), _text(r"per week$", "30 per week")]
+PerWeek = Annotated[float, BeforeValidator(_per_week), Field(gt=0, le=10_000), _text(PER_WEEK, "30 per week")]
 """A rate of people a week."""
 
-MonthDay = Annotated[tuple[int, int], BeforeValidator(_month_day), _text(r"^\d\d-\d\d$", "04-07")]
+MonthDay = Annotated[tuple[int, int], BeforeValidator(_month_day), _text(MONTH_DAY, "04-07")]
 """A day that comes round every year, as (month, day)."""
+
+Date = Annotated[date, BeforeValidator(_date), _text(DATE, "2027-07-05")]
+"""A calendar date."""
+
+Name = Annotated[str, BeforeValidator(_name), _text(NAME, "six_months")]
+"""Lower-case letters, digits and underscores: names become file names."""

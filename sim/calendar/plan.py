@@ -46,7 +46,7 @@ class Window(YearlyPeriod):
     def exposure(self, day: Days) -> Floats:
         """0 outside, 1 inside, the peak multiplier in the peak; shaped like `day`."""
         peak = YearlyPeriod.model_construct(first=self.peak_first, last=self.peak_last)
-        return np.where(peak.contains(day), self.peak_multiplier.value, 1.0) * self.contains(day)
+        return np.asarray(np.where(peak.contains(day), self.peak_multiplier.value, 1.0) * self.contains(day))
 
 
 class Visit(Part):
@@ -103,7 +103,8 @@ def _month_day(day: Days) -> np.ndarray:
     """Month and day as month * 100 + day."""
     date = np.asarray(day).astype("datetime64[D]")
     month = date.astype("datetime64[M]")
-    return (month.astype(np.int64) % 12 + 1) * 100 + (date - month.astype("datetime64[D]")).astype(np.int64) + 1
+    day_of_month = (date - month.astype("datetime64[D]")).astype(np.int64) + 1
+    return np.asarray((month.astype(np.int64) % 12 + 1) * 100 + day_of_month)
 
 
 def _as_number(month_day: tuple[int, int]) -> int:

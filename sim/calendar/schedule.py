@@ -8,7 +8,7 @@ team). Participants are never processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from datetime import date
 from typing import Any
 
@@ -17,7 +17,7 @@ import simpy
 
 from sim.calendar.plan import CalendarPlan, Visit
 from sim.errors import InvalidInput, Problem
-from sim.trial import Allocation, Days, Floats, Ints, Schedule
+from sim.trial import Allocation, Days, Floats, Schedule
 
 SEARCH_DAYS = 800
 
@@ -45,7 +45,7 @@ def train(plan: CalendarPlan, allocation: Allocation, start: date, rng: np.rando
     env = simpy.Environment()
     teams = simpy.Resource(env, capacity=plan.facilitator_teams)
 
-    def district(groups: Ints) -> Generator[Any, Any, None]:
+    def district(groups: Iterable[int]) -> Generator[Any, Any, None]:
         for group in groups:
             yield env.timeout(fill_time[group])
             env.process(training(group))
@@ -61,7 +61,7 @@ def train(plan: CalendarPlan, allocation: Allocation, start: date, rng: np.rando
             yield env.timeout(first_day[group] - opening + plan.training_days - env.now)
 
     for place in np.unique(allocation.group_district):
-        env.process(district(np.flatnonzero(allocation.group_district == place)))
+        env.process(district(np.flatnonzero(allocation.group_district == place).tolist()))
     env.run()
     return first_day
 
@@ -94,7 +94,7 @@ def _visit_day(visit: Visit, plan: CalendarPlan, training_start: Days, rng: np.r
     else:
         assert visit.months_after_training is not None
         due = add_months(training_start, visit.months_after_training)
-    return due + rng.integers(-visit.spread, visit.spread, len(due), endpoint=True)
+    return np.asarray(due + rng.integers(-visit.spread, visit.spread, len(due), endpoint=True))
 
 
 def add_months(day: Days, months: int) -> Days:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from sim.parts import Part, refuse
 from sim.quantities import Number
-from sim.trial import Allocation, Arm, Contrast, Ints
+from sim.trial import Allocation, Arm, Contrast
 
 Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 
@@ -98,6 +98,9 @@ class Roster:
         self.rows.append((arm, stratum, district, village, group, clock, cluster, member))
 
     def allocation(self, arms: tuple[Arm, ...], contrast: Contrast) -> Allocation:
-        columns: list[Ints] = list(np.ascontiguousarray(np.array(self.rows, dtype=np.int32).T))
+        arm, stratum, district, village, group, clock, cluster, member = np.array(self.rows, dtype=np.int32).T.copy()
         groups = np.array(self.group_district, dtype=np.int32)
-        return Allocation(*columns, group_district=groups, arms=arms, contrast=contrast)
+        return Allocation(
+            arm, stratum, district, village, group, clock, cluster, member,
+            group_district=groups, arms=arms, contrast=contrast,
+        )  # fmt: skip

@@ -224,7 +224,7 @@ class GaussianScores(Part):
             sd_group = self._sd_training_group(with_village)
             after = np.array([0.0, 1.0, 1.0])
             cluster = cluster + np.einsum("k,K,t,T->kKtT", sd_group, sd_group, after, after)
-        return participant + np.einsum("kKtT,kK->ktKT", cluster, between[0])
+        return np.asarray(participant + np.einsum("kKtT,kK->ktKT", cluster, between[0]))
 
     def _sd_training_group(self, with_village: bool) -> Floats:
         """(K,) so that the group's share of the variance at the final visit is the declared ICC."""
@@ -235,7 +235,7 @@ class GaussianScores(Part):
     def _deviation_covariance(self, with_village: bool) -> Floats:
         by_arm = [self.covariance(with_village, trained).mean(axis=(0, 2)) for trained in (False, True)]
         sd = np.sqrt(np.diag(by_arm[0]))
-        return np.stack(by_arm) / np.outer(sd, sd)
+        return np.asarray(np.stack(by_arm) / np.outer(sd, sd))
 
     # ---- draws ------------------------------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class GaussianScores(Part):
 
 
 def _equicorrelated(n: int, rho: float) -> Floats:
-    return np.linalg.cholesky((1 - rho) * np.eye(n) + rho)
+    return np.asarray(np.linalg.cholesky((1 - rho) * np.eye(n) + rho))
 
 
 @njit(cache=True, error_model="numpy")

@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 
 from sim.run.job import Result
 
@@ -22,7 +23,8 @@ def power_figure(result: Result, folder: Path) -> Path:
     outcomes = result.scenario.names.outcome
     primary = result.scenario.file.hypotheses.primary_analysis
     measure = "power_net_of_demand" if (result.estimands["demand_inflation"] != 0).any() else "power"
-    power = result.summary.query("measure == @measure and analysis == @primary")
+    is_shown = (result.summary["measure"] == measure) & (result.summary["analysis"] == primary)
+    power = result.summary[is_shown]
     designs = list(result.scenario.file.designs)
     inside = result.designs.set_index("design")["share_final_in_window"] > INSIDE
     blue, vermilion = matplotlib.color_sequences["okabe_ito"][5], matplotlib.color_sequences["okabe_ito"][6]
@@ -65,7 +67,7 @@ def power_figure(result: Result, folder: Path) -> Path:
     return folder / "power.svg"
 
 
-def _point(axis: plt.Axes, row: pd.Series, y: int, colour: object, marker: str) -> None:
+def _point(axis: Axes, row: pd.Series, y: int, colour: object, marker: str) -> None:
     power = float(row["estimate"])
     low, high = power - float(row["ci_low"]), float(row["ci_high"]) - power
     axis.errorbar(
@@ -82,5 +84,5 @@ def _point(axis: plt.Axes, row: pd.Series, y: int, colour: object, marker: str) 
 
 
 def _label(result: Result, design: str) -> str:
-    people = float(result.designs.set_index("design").loc[design, "n_participant"])
+    people = result.designs.loc[result.designs["design"] == design, "n_participant"].iloc[0]
     return f"{design}  ({people:.0f})"

@@ -123,8 +123,8 @@ def _methods(result: Result) -> Table:
         cells = []
         for analysis in analyses:
             error = _measure(result, "type_1_error", design=design, analysis=analysis)
-            error = error[~error["outcome"].str.startswith("*")]["estimate"]
-            cells.append(f"{error.mean():.3f} ({error.max():.3f})")
+            rate = error.loc[~error["outcome"].str.startswith("*"), "estimate"]
+            cells.append(f"{rate.mean():.3f} ({rate.max():.3f})")
         table.add_row(design, *cells)
     return table
 
@@ -221,4 +221,4 @@ def designs_json(result: Result) -> dict[str, Any]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{k: (None if pd.isna(v) else v) for k, v in row.items()} for row in table.to_dict("records")]
+    return [{str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in table.to_dict("records")]

@@ -1,4 +1,4 @@
-"""One block: a run of replicate numbers of one design, generated and analysed. This is the engine; all else calls it."""
+"""One block: a run of replicates of one design, generated and analysed. This is the engine; all else calls it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import special
 from sim.calendar.schedule import schedule
 from sim.scenario.load import Scenario
 from sim.streams import Streams
-from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Floats, Ints, Schedule, Trial
+from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Ints, Schedule, Trial
 
 BLOCK_SIZE = 512
 REASONS = ("", "not estimable or not converged", "not finite")
@@ -92,7 +92,7 @@ def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.D
 
 
 def trials(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> tuple[Trial, Flags]:
-    """The data sets of R replicates as one Trial with K x 2 x R data sets (outcome, truth, replicate), and (R, N, T)."""
+    """R replicates as one Trial of K x 2 x R data sets (outcome, truth, replicate), and what was seen, (R, N, T)."""
     names, file = scenario.names, scenario.file
     allocation, dates = realisation.allocation, realisation.schedule
     outcome = file.model.generate(names, scenario.effect, allocation, dates, streams, replicate)
@@ -160,15 +160,15 @@ def _rows(scenario: Scenario, design: str, fits: list[Columns]) -> pd.DataFrame:
     )
 
 
-def _categories(code: NDArray[Any], names: Iterable[str]) -> pd.Categorical:
-    return pd.Categorical.from_codes(code, list(names))
+def _categories(code: NDArray[np.integer[Any]], names: Iterable[str]) -> pd.Categorical[str]:
+    return pd.Categorical.from_codes(code, categories=pd.Index(list(names)))
 
 
 def _flow(design: str, realisation: Realisation, observed: Flags, replicate: Ints) -> pd.DataFrame:
     """Who was due and seen in each replicate, overall and inside the windows."""
     allocation, dates = realisation.allocation, realisation.schedule
     n = allocation.n_participant
-    exposed: Floats = (dates.exposure > 0).any(axis=0) if len(dates.exposure) else np.zeros(dates.visit_day.shape)
+    exposed = (dates.exposure > 0).any(axis=0)  # without windows: nowhere
     n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
     treated = allocation.is_trained
     return pd.DataFrame(

@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ class Store:
 
     def put(self, block: Block, rows: pd.DataFrame, flow: pd.DataFrame) -> None:
         """Store one block; the rows last, so that a block that is there is complete."""
-        for kind, table in (("flow", flow), ("rows", rows)):
-            _atomic(self._path(block, kind), lambda path, table=table: table.to_parquet(path, index=False))
+        _atomic(self._path(block, "flow"), partial(flow.to_parquet, index=False))
+        _atomic(self._path(block, "rows"), partial(rows.to_parquet, index=False))
 
     def read(self, blocks: list[Block], kind: str) -> pd.DataFrame:
         """All rows, or all flow records, of these blocks in their order."""
