@@ -36,7 +36,7 @@ RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("c
 def _refuse(message: str, found: Any) -> PydanticCustomError:
     """`{found}` in the message becomes what the user wrote."""
     shown = repr(found)
-    return PydanticCustomError("quantity", message, {"message": message, "found": shown})  # type: ignore[arg-type]
+    return PydanticCustomError("quantity", message, {"message": message, "found": shown})
 
 
 def _quantity(value: Any, pattern: str, what: str, example: str) -> re.Match[str]:
@@ -55,7 +55,8 @@ def _sd(value: Any) -> float:
     return float(_quantity(value, SD, "a number of baseline standard deviations", example)[1])
 
 
-def _share(value: Any) -> float:
+def share(value: Any) -> float:
+    """`15%` -> 0.15."""
     example = f"{value}%" if isinstance(value, (int, float)) and 1 < value <= 100 else "15%"
     return float(_quantity(value, SHARE, "a percentage", example)[1]) * 0.01
 
@@ -106,7 +107,8 @@ def _existing(year: int, month: int, day: int, value: Any) -> date:
     return date(year, month, day)
 
 
-def _plain_number(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
+    """A number that is neither a Boolean nor text, finite and of sensible size."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if abs(value) <= LARGEST:
             return value
@@ -151,22 +153,22 @@ Sd = Annotated[float, BeforeValidator(_sd), Field(ge=-10, le=10), _text(SD, "0.2
 PositiveSd = Annotated[float, BeforeValidator(_sd), Field(ge=0, le=10), _text(SD, "0.10 SD")]
 """A standard deviation, in baseline standard deviations."""
 
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _text(SHARE, "15%")]
+Share = Annotated[float, BeforeValidator(share), Field(ge=0, le=1), _text(SHARE, "15%")]
 """A proportion, written in per cent, held as 0 to 1."""
 
-Difference = Annotated[float, BeforeValidator(_share), Field(ge=-1, le=1), _text(SHARE, "3%")]
+Difference = Annotated[float, BeforeValidator(share), Field(ge=-1, le=1), _text(SHARE, "3%")]
 """A difference of two proportions, written in percentage points, held as -1 to 1."""
 
-Correlation = Annotated[float, BeforeValidator(_plain_number), Field(gt=-1, lt=1)]
+Correlation = Annotated[float, BeforeValidator(plain_number), Field(gt=-1, lt=1)]
 """A correlation: no unit, strictly between -1 and 1."""
 
-Icc = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, lt=1)]
+Icc = Annotated[float, BeforeValidator(plain_number), Field(ge=0, lt=1)]
 """A share of the total variance: no unit, at least 0 and below 1."""
 
-OddsRatio = Annotated[float, BeforeValidator(_plain_number), Field(gt=0, le=100)]
+OddsRatio = Annotated[float, BeforeValidator(plain_number), Field(gt=0, le=100)]
 """An odds ratio: no unit, above 0."""
 
-Number = Annotated[float, BeforeValidator(_plain_number), Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(plain_number), Field(allow_inf_nan=False)]
 """A plain number: no unit, at most a million either way."""
 
 Days = Annotated[int, BeforeValidator(_days), Field(ge=0, le=3650), _text(DAYS, "14 days")]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from sim.parts import Assumption, Part, refuse
 from sim.quantities import Days as DayCount
-from sim.quantities import MonthDay, Months, Number, PerWeek
+from sim.quantities import MonthDay, Months, Name, Number, PerWeek
 from sim.trial import Days, Floats
 
 
@@ -38,9 +38,16 @@ class Window(YearlyPeriod):
     @model_validator(mode="after")
     def _peak_inside(self) -> Window:
         offset = _as_number(self.first)
-        year = [(_as_number(d) - offset) % 1300 for d in (self.first, self.peak_first, self.peak_last, self.last)]
-        if year != sorted(year):
-            raise refuse("dates out of order: first, peak_first, peak_last and last must follow one another")
+        first, peak_first, peak_last, last = (
+            (_as_number(d) - offset) % 1300 for d in (self.first, self.peak_first, self.peak_last, self.last)
+        )
+        if not first <= peak_first <= peak_last <= last:
+            raise refuse(
+                "dates out of order: first {first}, peak_first {peak_first}, peak_last {peak_last} and last {last} "
+                "must follow one another",
+                "peak_first" if peak_first > last else "peak_last",
+                first=self.first, peak_first=self.peak_first, peak_last=self.peak_last, last=self.last,
+            )  # fmt: skip
         return self
 
     def exposure(self, day: Days) -> Floats:
@@ -76,26 +83,35 @@ class CalendarPlan(Part):
     facilitator_teams: Annotated[int, Field(ge=1, le=1000, strict=True)]
     training_days: Annotated[DayCount, Field(ge=1, le=5)]
     """Consecutive working days (Monday to Friday, none of them closed) of one training."""
-    visits: dict[str, Visit]
-    closed: dict[str, YearlyPeriod] = {}
+    visits: dict[Name, Visit]
+    closed: dict[Name, YearlyPeriod] = {}
     """Periods in which nobody is trained."""
-    windows: dict[str, Window] = {}
+    windows: dict[Name, Window] = {}
 
     @model_validator(mode="after")
     def _visits_in_order(self) -> CalendarPlan:
         if len(self.visits) != 3:
-            raise refuse(f"three visits are needed (baseline, after training, final), found {len(self.visits)}")
+            raise refuse(
+                f"three visits are needed (baseline, after training, final), found {len(self.visits)}", "visits"
+            )
         baseline, post, final = self.visits.values()
         if baseline.before_training is None or post.after_training is None or not final.months_after_training:
             raise refuse(
                 "visits out of order: the first is `before_training`, the second `after_training`, the last "
-                "`months_after_training`, in this order"
+                "`months_after_training`, in this order",
+                "visits",
             )
         last_post = self.training_days - 1 + post.after_training + post.spread
         if last_post >= 28 * final.months_after_training - final.spread:
-            raise refuse("visits out of order: the final visit could fall before the second")
-        if post.spread > post.after_training or baseline.spread > baseline.before_training:
-            raise refuse("a visit could fall on the wrong side of the training: make its spread smaller")
+            raise refuse(
+                "visits out of order: the final visit could fall before the second", "visits", list(self.visits)[2]
+            )
+        for name, visit, distance in zip(
+            self.visits, (baseline, post), (baseline.before_training, post.after_training), strict=False
+        ):
+            if visit.spread > distance:
+                message = "the visit could fall on the wrong side of the training: make its spread smaller"
+                raise refuse(message, "visits", name, "spread")
         return self
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from sim.parts import Part, refuse
-from sim.quantities import Number
+from sim.parts import Part, refuse, refuse_all
+from sim.quantities import Date, Name, Number
 from sim.trial import Allocation, Arm, Contrast
 
 Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
@@ -18,7 +19,7 @@ Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 class ArmPlan(Part):
     """One arm: its share of the allocation and the format of its training; `format: none` is the wait-list."""
 
-    format: str
+    format: Name
     allocation: Annotated[Number, Field(gt=0, le=20)] = 1.0
 
     @property
@@ -30,23 +31,38 @@ class DesignPlan(Part):
     """Fields that every design has."""
 
     label: str
-    arms: dict[str, ArmPlan] = Field(min_length=1)
+    arms: dict[Name, ArmPlan] = Field(min_length=1)
     contrast: str
     districts: Count
-    start: date
+    start: Date
     """First day of recruitment."""
 
     @model_validator(mode="after")
-    def _contrast_names_arms(self) -> DesignPlan:
-        compared = [] if self.contrast == "change" else self.contrast.split(" - ")
+    def _consistent(self) -> Self:
+        errors = list(self.contradictions())
+        if errors:
+            raise refuse_all(errors)
+        return self
+
+    def contradictions(self) -> Iterator[PydanticCustomError]:
+        """Everything in the design that cannot be together, each at its key; a design adds its own."""
+        compared = [] if self.contrast == "change" else [name.strip() for name in self.contrast.split(" - ")]
         for name in compared:
             if name not in self.arms:
-                raise refuse(f"contrast '{self.contrast}': '{name}' is not an arm; known: {', '.join(self.arms)}")
+                hint = ", with a space on either side of the '-'" if "-" in name else ""
+                message = f"'{name}' is not an arm of this design; known: {', '.join(self.arms)}{hint}"
+                yield refuse(message, "contrast")
         if len(compared) > 2 or len(set(compared)) < len(compared):
-            raise refuse(f"contrast '{self.contrast}' must name two different arms, such as 'mixed - control'")
+            yield refuse("found {contrast}; it must name two different arms", "contrast", contrast=self.contrast)
         if not any(arm.trained_format for arm in self.arms.values()):
-            raise refuse("no arm is trained: give at least one arm a format other than 'none'")
-        return self
+            yield refuse("no arm is trained: give at least one arm a format other than 'none'", "arms")
+
+    def _needs_two_arms(self) -> Iterator[PydanticCustomError]:
+        if len(self.arms) < 2:
+            yield refuse("two arms or more are needed to randomise", "arms")
+        elif " - " not in self.contrast and (self.contrast == "change" or self.contrast in self.arms):
+            message = "found {contrast}; two arms must be compared, such as 'mixed - control'"
+            yield refuse(message, "contrast", contrast=self.contrast)
 
     @property
     def arm_list(self) -> tuple[Arm, ...]:
@@ -57,7 +73,7 @@ class DesignPlan(Part):
         if self.contrast == "change":
             return Contrast(0, None)
         names = list(self.arms)
-        treated, *control = (names.index(name) for name in self.contrast.split(" - "))
+        treated, *control = (names.index(name.strip()) for name in self.contrast.split(" - "))
         return Contrast(treated, control[0] if control else None)
 
     @property

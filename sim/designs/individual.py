@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
 from sim.designs.arms import Count, DesignPlan, Roster, apportion, interleave
 from sim.parts import DESIGNS, refuse
@@ -36,21 +37,20 @@ class Individual(DesignPlan):
         "start": "2027-07-05",
     }
 
-    @model_validator(mode="after")
-    def _groups_can_be_compared(self) -> Individual:
-        names = list(self.arms)
-        for name, n in zip(names, apportion(self.participants_per_district, self.weights), strict=True):
-            if n < 2:
-                raise refuse(f"arm '{name}' would have {n} participant(s) in a district; at least 2 are needed")
+    def contradictions(self) -> Iterator[PydanticCustomError]:
+        yield from super().contradictions()
+        yield from self._needs_two_arms()
+        for name, n in zip(self.arms, apportion(self.participants_per_district, self.weights), strict=True):
             groups = self.districts * -(-n // self.training_group_size)
-            if self.arms[name].trained_format and groups < 2:
-                raise refuse(
+            if n < 2:
+                message = f"arm '{name}' would have {n} participant(s) in a district; at least 2 are needed"
+                yield refuse(message, "participants_per_district")
+            elif self.arms[name].trained_format and groups < 2:
+                message = (
                     f"arm '{name}' would be one training group: between-group variance cannot be estimated; "
                     "at least 2 groups are needed (smaller training_group_size, more participants or districts)"
                 )
-        if len(self.arms) < 2 or " - " not in self.contrast:
-            raise refuse("individual allocation needs two arms or more and a contrast such as 'mixed - control'")
-        return self
+                yield refuse(message, "training_group_size")
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation; `rng` is used only where strata are left to chance."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from sim.designs.arms import ArmPlan, Count, DesignPlan, Roster, apportion, interleave
 from sim.parts import DESIGNS, refuse
+from sim.quantities import Name, plain_number
 from sim.trial import Allocation, Names
 
 
@@ -16,7 +19,7 @@ class FormatGroup(ArmPlan):
     """One comparison group of the study: its number of participants, and its stratum if it holds only one."""
 
     participants: Count
-    stratum: str | None = None
+    stratum: Name | None = None
 
 
 @DESIGNS.register("single_arm")
@@ -27,9 +30,9 @@ class SingleArm(DesignPlan):
     """
 
     kind: Literal["single_arm"]
-    arms: dict[str, FormatGroup] = Field(min_length=1)  # type: ignore[assignment]
+    arms: dict[Name, FormatGroup] = Field(min_length=1)  # type: ignore[assignment]
     contrast: Literal["change"] = "change"
-    districts: Literal[1] = 1
+    districts: Annotated[Literal[1], BeforeValidator(plain_number)] = 1
     example = {
         "kind": "single_arm",
         "label": "Everyone trained, 30 people",
@@ -37,14 +40,14 @@ class SingleArm(DesignPlan):
         "start": "2023-08-01",
     }
 
-    @model_validator(mode="after")
-    def _everyone_is_trained(self) -> SingleArm:
+    def contradictions(self) -> Iterator[PydanticCustomError]:
+        yield from super().contradictions()
         for name, plan in self.arms.items():
             if not plan.trained_format:
-                raise refuse(f"arm '{name}' is untreated: a single-arm study trains everyone")
+                yield refuse(f"arm '{name}' is untreated: a single-arm study trains everyone", "arms", name, "format")
             if plan.participants < 3:
-                raise refuse(f"arm '{name}' has {plan.participants} participants; at least 3 are needed")
-        return self
+                message = f"arm '{name}' has {plan.participants} participants; at least 3 are needed"
+                yield refuse(message, "arms", name, "participants")
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation; nothing is left to chance."""

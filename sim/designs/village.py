@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from sim.designs.arms import Count, DesignPlan, Roster, apportion
 from sim.parts import DESIGNS, Part, refuse
@@ -43,20 +45,19 @@ class Village(DesignPlan):
         "start": "2027-07-05",
     }
 
-    @model_validator(mode="after")
-    def _two_villages_in_each_arm(self) -> Village:
-        if len(self.arms) < 2 or " - " not in self.contrast:
-            raise refuse("village allocation needs two arms or more and a contrast such as 'mixed - control'")
-        per_arm = apportion(self.villages_per_district, self.weights)
-        for name, n in zip(self.arms, per_arm, strict=True):
+    def contradictions(self) -> Iterator[PydanticCustomError]:
+        yield from super().contradictions()
+        yield from self._needs_two_arms()
+        for name, n in zip(self.arms, apportion(self.villages_per_district, self.weights), strict=True):
             if n == 0:
-                raise refuse(f"arm '{name}' would have no village in a district; more villages_per_district are needed")
-            if n * self.districts < 2:
-                raise refuse(
+                message = f"arm '{name}' would have no village in a district; more villages_per_district are needed"
+                yield refuse(message, "villages_per_district")
+            elif n * self.districts < 2:
+                message = (
                     f"arm '{name}' would have one village: with one cluster per arm the effect cannot be told from "
                     "the village; at least 2 villages per arm are needed"
                 )
-        return self
+                yield refuse(message, "villages_per_district")
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation with the village sizes that `rng` draws."""

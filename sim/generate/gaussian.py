@@ -16,7 +16,7 @@ from numba import njit
 from pydantic import Field, model_validator
 
 from sim.parts import MODELS, Assumption, Part, refuse
-from sim.quantities import Correlation, Icc, PositiveSd, Sd, Share
+from sim.quantities import Correlation, Icc, Name, PositiveSd, Sd, Share
 from sim.streams import Streams
 from sim.trial import Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
 
@@ -40,7 +40,7 @@ class GaussianScores(Part):
     """Normal scores of K correlated outcomes at three visits: baseline, right after training, final."""
 
     kind: Literal["gaussian"]
-    outcomes: dict[str, OutcomeModel] = Field(min_length=1)
+    outcomes: dict[Name, OutcomeModel] = Field(min_length=1)
     correlation_baseline_post: Assumption[Correlation]
     correlation_post_final: Assumption[Correlation]
     correlation_outcomes: Assumption[Correlation]
@@ -100,24 +100,28 @@ class GaussianScores(Part):
 
     @model_validator(mode="after")
     def _covariances_exist(self) -> GaussianScores:
-        for name, outcome in self.outcomes.items():
-            for with_village in (False, True):
-                smallest = np.linalg.eigvalsh(self._participant_covariance(outcome, with_village))[0]
-                if smallest <= 1e-9:
-                    where = "with villages as clusters" if with_village else "without village clusters"
-                    raise refuse(
-                        f"outcomes.{name}: the correlations over visits and the ICCs leave no positive definite "
-                        f"covariance for the participants {where} (smallest eigenvalue {smallest:.3g}): lower the "
-                        "ICCs or bring the three correlations closer together"
-                    )
+        for with_village, where in ((False, "without village clusters"), (True, "with villages as clusters")):
+            smallest = {
+                name: float(np.linalg.eigvalsh(self._participant_covariance(outcome, with_village))[0])
+                for name, outcome in self.outcomes.items()
+            }
+            bad = [name for name, eigenvalue in smallest.items() if eigenvalue <= 1e-9]
+            if bad:
+                raise refuse(
+                    f"outcome {', '.join(bad)}: the correlations over visits and the ICCs leave no positive definite "
+                    f"covariance for the participants {where} (smallest eigenvalue {min(smallest.values()):.3g}): "
+                    "lower the ICCs or bring the three correlations closer together",
+                    "outcomes", *bad[: len(bad) == 1],
+                )  # fmt: skip
         if len(self.outcomes) > 1:
             for with_village in (False, True):
                 change, least = self._change_mixing(with_village), -1 / (len(self.outcomes) - 1)
                 if not least < change < 1 or not least < self.correlation_outcomes.value < 1:
                     raise refuse(
                         f"correlation_changes {self.correlation_changes.value} cannot be had together with "
-                        f"correlation_outcomes {self.correlation_outcomes.value}: bring the two closer together"
-                    )
+                        f"correlation_outcomes {self.correlation_outcomes.value}: bring the two closer together",
+                        "correlation_changes", "value",
+                    )  # fmt: skip
         return self
 
     # ---- means ------------------------------------------------------------------------------------------------

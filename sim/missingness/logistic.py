@@ -46,9 +46,7 @@ class LogisticLoss(Part):
         "kind": "logistic",
         "loss": {"post": _exactly("5%"), "six_months": _exactly("10%")},
         "extra_loss_untreated": _exactly("3%"),
-        "window_odds_ratio": {
-            "commemoration": {"survivors": _exactly(2.0), "released_perpetrators": _exactly(1.3)}
-        },
+        "window_odds_ratio": {"commemoration": {"survivors": _exactly(2.0), "released_perpetrators": _exactly(1.3)}},
         "mar_log_odds_per_sd": _exactly(0.2),
         "mnar_log_odds_per_sd": _exactly(0.2),
     }
@@ -58,7 +56,8 @@ class LogisticLoss(Part):
         for visit, loss in self.loss.items():
             total = loss.value + max(0.0, self.extra_loss_untreated.value)
             if not total < 0.95:
-                raise refuse(f"loss.{visit}: {total:.0%} lost leaves too few to analyse; it must be below 95%")
+                message = f"{total:.0%} lost, extra_loss_untreated included, leaves too few to analyse"
+                raise refuse(f"{message}; it must be below 95%", "loss", visit, "value")
         return self
 
     def marginal_loss(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:

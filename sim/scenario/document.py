@@ -412,7 +412,8 @@ def _problems(document: Document, model: type[BaseModel], error: Any) -> Iterato
         yield document.problem((*at, "kind"), f"is missing; known: {', '.join(_kinds(place.kind))}")
     elif kind in ("union_tag_invalid", "literal_error"):
         at = (*at, "kind") if kind == "union_tag_invalid" else at
-        yield document.problem(at, f"found {document.written(at)}; {known_names(str(document.at(at)), _choices(error))}")
+        choices = known_names(str(document.at(at)), _choices(error))
+        yield document.problem(at, f"found {document.written(at)}; {choices}")
     elif kind in _BOUNDS:
         yield document.problem(at, f"{found}; it must be {_allowed(place.metadata, document.at(at))}")
     elif kind == "too_short":

@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 
 from sim.errors import InvalidInput, Problem
-from sim.scenario.document import Document, build, known_names
-from sim.scenario.schema import ScenarioFile
-from sim.scenario.seed_study import PRIORS, Evidence, effect_sizes, planning_effects, read_evidence
+from sim.scenario.document import Document, check, known_names, unreadable
+from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile, contradictions
+from sim.scenario.seed_study import PRIORS, READINGS, Evidence, effect_sizes, planning_effects, read_evidence
 from sim.trial import Floats, Names
-
-REENACTMENT = "seed_study"
-"""The prior that makes a scenario repeat the seed study: its uncontrolled change, taken apart, not planned with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,28 +78,28 @@ class Scenario:
 def read_scenario(path: Path) -> Scenario:
     """The scenario at `path`. Raises InvalidInput with every problem found in it and in its evidence file."""
     document = Document.read(path)
-    problems: list[Problem] = []
+    file, problems = check(document, ScenarioFile)
+    problems += [
+        document.problem(location, message, at_key=at_key)
+        for location, message, at_key in contradictions(document.content)
+        if not document.is_unreadable(location)
+    ]
     evidence = _evidence(document, problems)
-    try:
-        file = build(document, ScenarioFile)
-    except InvalidInput as error:
-        raise InvalidInput([*problems, *error.problems]) from None
-    problems += [document.problem(location, message) for location, message in file.problems()]
-    effect = _effects(document, file, evidence, problems) if evidence else None
-    if problems or evidence is None or effect is None:
-        raise InvalidInput(problems)
-    return Scenario(file, document.text, path, evidence, effect)
+    if evidence is not None:
+        _check_effects(document, evidence, problems)
+    if problems or evidence is None or file is None:
+        raise InvalidInput(list(dict.fromkeys(problems)))
+    return Scenario(file, document.text, path, evidence, _effects(file, evidence))
 
 
 def _evidence(document: Document, problems: list[Problem]) -> Evidence | None:
     """The evidence file that the scenario names, if it can be read; otherwise its problems are added."""
-    section = document.content.get("evidence") if isinstance(document.content, dict) else None
-    file = section.get("file") if isinstance(section, dict) else None
+    file = document.at(("evidence", "file"))
     if not isinstance(file, str):
         return None  # the schema says what is wrong with it
     place = document.path.parent / file
-    if not place.is_file():
-        problems.append(document.problem(("evidence", "file"), f"there is no file {place}"))
+    if reason := unreadable(place):
+        problems.append(document.problem(("evidence", "file"), f"{place} {reason}"))
         return None
     try:
         return read_evidence(place)
@@ -111,31 +108,36 @@ def _evidence(document: Document, problems: list[Problem]) -> Evidence | None:
         return None
 
 
-def _effects(document: Document, file: ScenarioFile, evidence: Evidence, problems: list[Problem]) -> Floats | None:
-    """(K,) planned effect of every outcome: typed in, or from the named prior."""
-    prior, outcomes = file.evidence.prior, tuple(file.model.outcomes)
-    if prior not in (*PRIORS, REENACTMENT):
-        message = f"found {prior!r}; {known_names(prior, [*PRIORS, REENACTMENT])}"
-        problems.append(document.problem(("evidence", "prior"), message))
-        return None
-    unknown = [o for o in outcomes if o not in evidence.outcomes and o not in file.effect]
-    for outcome in unknown:
-        message = f"the evidence has no outcome '{outcome}'; {known_names(outcome, list(evidence.outcomes))}"
-        problems.append(document.problem(("model", "outcomes", outcome), message, at_key=True))
-    if unknown:
-        return None
-    if prior == REENACTMENT:
-        planned = _reenacted(file, evidence)
-    else:
-        effects = planning_effects(evidence, prior=prior, reading=file.evidence.reading)
-        planned = {outcome: effects[outcome].value for outcome in outcomes if outcome in effects}
-    planned |= file.effect
-    for outcome in outcomes:
-        if planned.get(outcome) is None:
+def _check_effects(document: Document, evidence: Evidence, problems: list[Problem]) -> None:
+    """Adds a problem for every outcome that neither the named prior nor the scenario itself has an effect for."""
+    outcomes, typed = document.at(("model", "outcomes")), document.at(("effect",)) or {}
+    prior = document.at(("evidence", "prior")) or EvidenceSource.model_fields["prior"].default
+    reading = document.at(("evidence", "reading")) or EvidenceSource.model_fields["reading"].default
+    if prior not in (*PRIORS, REENACTMENT) or reading not in READINGS:
+        return  # the schema says so
+    has_effect = set(evidence.outcomes)
+    if prior != REENACTMENT:
+        planned = planning_effects(evidence, prior=prior, reading=reading)
+        has_effect = {outcome for outcome, effect in planned.items() if effect.value is not None}
+    for outcome in outcomes if isinstance(outcomes, dict) else ():
+        if outcome in has_effect or (isinstance(typed, dict) and outcome in typed):
+            continue
+        if outcome in evidence.outcomes:
             message = f"prior '{prior}' has no effect for '{outcome}': choose another prior or give it under `effect`"
             problems.append(document.problem(("evidence", "prior"), message))
-    values = [planned.get(outcome) for outcome in outcomes]
-    return None if None in values else np.array(values, dtype=float)
+        else:
+            message = f"the evidence has no such outcome; {known_names(outcome, list(evidence.outcomes))}"
+            problems.append(document.problem(("model", "outcomes", outcome), message, at_key=True))
+
+
+def _effects(file: ScenarioFile, evidence: Evidence) -> Floats:
+    """(K,) planned effect of every outcome: typed in, or from the named prior."""
+    if file.evidence.prior == REENACTMENT:
+        planned = _reenacted(file, evidence)
+    else:
+        effects = planning_effects(evidence, prior=file.evidence.prior, reading=file.evidence.reading)
+        planned = {outcome: effect.value for outcome, effect in effects.items()}
+    return np.array([(planned | file.effect)[outcome] for outcome in file.model.outcomes], dtype=float)
 
 
 def _reenacted(file: ScenarioFile, evidence: Evidence) -> dict[str, float | None]:

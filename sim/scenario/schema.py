@@ -1,19 +1,29 @@
-"""What a scenario may say. Every rule that spans several of its keys is checked here, once; below, code trusts it."""
+"""What a scenario may say. Every rule that spans several of its keys is checked here, once; below, code trusts it.
+
+Such rules read the plain content, not the finished scenario: a mistake in one section hides none in another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Discriminator, Field
+from pydantic import BeforeValidator, Discriminator, Field, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticCustomError
 
 from sim.calendar.plan import CalendarPlan
 from sim.parts import ANALYSES, DESIGNS, ESTIMANDS, MISSINGNESS, MODELS, Part, Registry
-from sim.quantities import Sd, Share
-from sim.scenario.document import known_names
+from sim.quantities import Name, Number, Sd, Share, plain_number, share
+from sim.scenario.document import Location, known_names, nearest
+from sim.scenario.seed_study import Prior
 from sim.trial import Names
+
+REENACTMENT = "seed_study"
+"""The prior that makes a scenario repeat the seed study: its uncontrolled change, taken apart, not planned with."""
 
 
 def _one_of(registry: Registry) -> Any:
@@ -29,23 +39,20 @@ Model: Any = _one_of(MODELS)
 Missingness: Any = _one_of(MISSINGNESS)
 Estimand: Any = _one_of(ESTIMANDS)
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-"""Lower-case letters, digits and underscores: names become file names."""
-
 
 class EvidenceSource(Part):
     """Where the planned effects come from: a seed study's file, and which of its named priors."""
 
     file: str
-    prior: str = "compromise"
+    prior: Literal[Prior, "seed_study"] = "compromise"
     reading: Literal["a", "b"] = "a"
 
 
 class Hypotheses(Part):
     """The tests: two-sided or upper one-sided, their level, the rule over outcomes and the analysis that counts."""
 
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    sides: Literal[1, 2] = 2
+    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
+    sides: Annotated[Literal[1, 2], BeforeValidator(plain_number)] = 2
     multiplicity: Literal["none", "bonferroni", "holm", "hochberg"] = "holm"
     primary_analysis: Name
 
@@ -62,7 +69,7 @@ class ScenarioFile(Part):
     evidence: EvidenceSource
     effect: dict[Name, Sd] = {}
     """Planned effect by outcome, in place of the evidence's prior."""
-    strata: dict[Name, Share] = Field(min_length=1)
+    strata: dict[Name, Annotated[Share, Field(gt=0)]] = Field(min_length=1)
     calendar: CalendarPlan
     model: Model
     missingness: Missingness
@@ -81,52 +88,190 @@ class ScenarioFile(Part):
             window=tuple(self.calendar.windows),
         )
 
-    def problems(self) -> list[tuple[tuple[str, ...], str]]:
-        """(location, message) of everything that contradicts something elsewhere in the file."""
-        problems = [*self._word_problems(), *self._design_problems()]
-        if abs(sum(self.strata.values()) - 1) > 1e-9:
-            problems.append((("strata",), f"the shares add up to {sum(self.strata.values()):.4%}, not 100%"))
-        primary = self.hypotheses.primary_analysis
-        if primary not in self.analyses:
-            message = f"'{primary}' is not an analysis; {known_names(primary, list(self.analyses))}"
-            problems.append((("hypotheses", "primary_analysis"), message))
-        return problems
 
-    def _word_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Mappings whose keys must be exactly the words declared elsewhere in the file."""
-        windows, strata = list(self.calendar.windows), list(self.strata)
-        formats = sorted({a.trained_format for d in self.designs.values() for a in d.arms.values() if a.trained_format})
-        shift, odds = self.model.window_shift, self.missingness.window_odds_ratio
-        expected: list[tuple[tuple[str, ...], Iterable[str], list[str]]] = [
-            (("model", "baseline_difference"), self.model.baseline_difference, strata),
-            (("model", "effect_modification"), self.model.effect_modification, strata),
-            (("model", "format_effect"), self.model.format_effect, formats),
-            (("model", "window_shift"), shift, windows),
-            *((("model", "window_shift", w), by, strata) for w, by in shift.items()),
-            (("missingness", "loss"), self.missingness.loss, list(self.calendar.visits)[1:]),
-            (("missingness", "window_odds_ratio"), odds, windows),
-            *((("missingness", "window_odds_ratio", w), by, strata) for w, by in odds.items()),
-        ]
-        for place, found, wanted in expected:
-            for key in wanted:
-                if key not in found:
-                    yield place, f"'{key}' is missing"
-            for key in found:
-                if key not in wanted:
-                    yield (*place, key), f"'{key}' has no effect in this scenario; {known_names(key, wanted)}"
-        for key in self.effect:
-            if key not in self.model.outcomes:
-                yield ("effect", key), f"'{key}' is not an outcome; {known_names(key, list(self.model.outcomes))}"
+class Contradiction(NamedTuple):
+    """Something in a scenario that contradicts something elsewhere in it."""
 
-    def _design_problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Analyses that a design cannot have, and strata that there are not."""
-        for name, design in self.designs.items():
-            if design.contrast_arms.control is None:
-                for label, analysis in self.analyses.items():
-                    if analysis.needs_control:
-                        yield ("analyses", label), f"needs a control arm, which design '{name}' does not have"
-            for arm, plan in design.arms.items():
-                stratum = getattr(plan, "stratum", None)
-                if stratum and stratum not in self.strata:
-                    message = f"'{stratum}' is not a stratum; {known_names(stratum, list(self.strata))}"
-                    yield ("designs", name, "arms", arm, "stratum"), message
+    location: Location
+    message: str
+    at_key: bool = False
+
+
+def contradictions(content: Any) -> Iterator[Contradiction]:
+    """Everything in a scenario's plain content that contradicts something elsewhere; what is broken is passed over."""
+    yield from _strata_problems(content)
+    yield from _format_problems(content)
+    for place, wanted, what in _word_lists(content):
+        if wanted is not None:
+            yield from _word_problems(content, place, wanted, what)
+    outcomes = _words(content, "model", "outcomes") or []
+    for outcome in _words(content, "effect") or []:
+        if outcomes and outcome not in outcomes:
+            yield Contradiction(("effect", outcome), f"is no outcome; {known_names(outcome, outcomes)}", True)
+    analyses, primary = _words(content, "analyses"), _at(content, "hypotheses", "primary_analysis")
+    if analyses and isinstance(primary, str) and primary not in analyses:
+        message = f"'{primary}' is no analysis of this scenario; {known_names(primary, analyses)}"
+        yield Contradiction(("hypotheses", "primary_analysis"), message)
+    yield from _control_problems(content)
+
+
+def _at(content: Any, *location: str) -> Any:
+    for part in location:
+        content = content.get(part) if isinstance(content, Mapping) else None
+    return content
+
+
+def _words(content: Any, *location: str) -> list[str] | None:
+    """The keys of a mapping; None if there is none."""
+    found = _at(content, *location)
+    return list(found) if isinstance(found, Mapping) else None
+
+
+def _arms(content: Any) -> Iterator[tuple[Location, Any]]:
+    """Every arm of every design that can be read."""
+    for design in _words(content, "designs") or []:
+        for arm in _words(content, "designs", design, "arms") or []:
+            yield ("designs", design, "arms", arm), _at(content, "designs", design, "arms", arm)
+
+
+def _strata_problems(content: Any) -> Iterator[Contradiction]:
+    """Shares that do not add up, and arms of a stratum that there is not."""
+    strata = _words(content, "strata")
+    if not strata:
+        return
+    try:
+        total = sum(share(_at(content, "strata", stratum)) for stratum in strata)
+    except PydanticCustomError:
+        total = 1.0  # reported as a wrong share
+    if abs(total - 1) > 1e-9:
+        yield Contradiction(("strata",), f"the shares add up to {100 * total:.10g}%; they must add up to 100%")
+    for place, arm in _arms(content):
+        stratum = _at(arm, "stratum")
+        if isinstance(stratum, str) and stratum not in strata:
+            yield Contradiction((*place, "stratum"), f"'{stratum}' is no stratum; {known_names(stratum, strata)}")
+
+
+def _format_problems(content: Any) -> Iterator[Contradiction]:
+    """Formats without an effect, and effects of a format that nobody is trained in."""
+    known = _words(content, "model", "format_effect")
+    if known is None or not _words(content, "designs"):
+        return
+    used = set()
+    for place, arm in _arms(content):
+        trained = _at(arm, "format")
+        if isinstance(trained, str) and trained != "none":
+            used |= {trained, nearest(trained, known)}
+            if trained not in known:
+                message = f"format '{trained}' has no entry under model.format_effect; {known_names(trained, known)}"
+                yield Contradiction((*place, "format"), message)
+    for name in known:
+        if name not in used:
+            message = "has no effect: no arm of any design is trained in this format"
+            yield Contradiction(("model", "format_effect", name), message, True)
+
+
+def _word_lists(content: Any) -> Iterator[tuple[Location, list[str] | None, str]]:
+    """Mappings whose keys must be exactly the words declared elsewhere: place, those words, what they are."""
+    strata = _words(content, "strata") or None
+    windows = _words(content, "calendar", "windows") if "windows" in (_words(content, "calendar") or []) else []
+    visits = _words(content, "calendar", "visits")
+    yield ("model", "baseline_difference"), strata, "stratum"
+    yield ("model", "effect_modification"), strata, "stratum"
+    yield ("missingness", "loss"), visits[1:] if visits else None, "visit after the baseline"
+    for place in (("model", "window_shift"), ("missingness", "window_odds_ratio")):
+        yield place, windows if _words(content, "calendar") else None, "window"
+        for window in _words(content, *place) or []:
+            yield (*place, window), strata, "stratum"
+
+
+def _word_problems(content: Any, place: Location, wanted: list[str], what: str) -> Iterator[Contradiction]:
+    """Words that are missing and words that say nothing; a misspelt word is one mistake, not two."""
+    section, path = str(place[0]), tuple(map(str, place))
+    found = _words(content, *path)
+    if found is None:
+        if _words(content, section) is None or path[-1] in (_words(content, *path[:-1]) or []):
+            return  # not a mapping: reported as such
+        found = []
+        if path[-1] not in ("window_shift", "window_odds_ratio"):
+            return  # missing: reported as such
+    missing = [word for word in wanted if word not in found]
+    for word in found:
+        if word not in wanted:
+            slip = nearest(word, missing)
+            if slip:
+                missing.remove(slip)
+            yield Contradiction((*place, word), f"is no {what} of this scenario; {known_names(word, wanted)}", True)
+    for word in missing:
+        yield Contradiction((*place, word), f"is missing; an entry for every {what} is needed")
+
+
+def _control_problems(content: Any) -> Iterator[Contradiction]:
+    """Analyses that compare arms, in a scenario with designs that have nothing to compare with."""
+    alone = []
+    for name in _words(content, "designs") or []:
+        plan = _at(content, "designs", name)
+        part = DESIGNS.discover().get(str(_at(plan, "kind")))
+        try:
+            design: Any = part.model_validate_json(json.dumps(plan), strict=True) if part else None
+        except ValidationError:
+            continue
+        if design is not None and design.contrast_arms.control is None:
+            alone.append(name)
+    for label in (_words(content, "analyses") or []) if alone else []:
+        analysis: Any = ANALYSES.discover().get(str(_at(content, "analyses", label, "kind")))
+        if analysis is not None and analysis.needs_control:
+            message = f"needs a control arm, which these designs do not have: {', '.join(alone)}"
+            yield Contradiction(("analyses", label), message, True)
+
+
+# ---- JSON Schema --------------------------------------------------------------------------------------------------
+
+
+class _Generator(GenerateJsonSchema):
+    """Without a title that repeats every key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        del schema
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a scenario, for editors: keys, choices, patterns of quantities, ranges of plain numbers.
+
+    What spans several keys is left to `nexttrial validate`.
+    """
+    schema = ScenarioFile.model_json_schema(schema_generator=_Generator)
+    names: dict[str, str] = {}
+    for name in schema["$defs"]:
+        is_assumption = name.startswith("Assumption_")
+        names[name] = f"Assumption{1 + sum(n.startswith('Assumption_') for n in names)}" if is_assumption else name
+    schema = _tidy(schema, names)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "nexttrial scenario"}
+
+
+_JSON_BOUND = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def _tidy(node: Any, names: Mapping[str, str]) -> Any:
+    """Short names of definitions, and bounds under the names that JSON Schema has for them; none on text."""
+    if isinstance(node, list):
+        return [_tidy(item, names) for item in node]
+    if not isinstance(node, dict):
+        return _reference(node, names)
+    tidy: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in _JSON_BOUND and isinstance(value, (int, float)):
+            if node.get("type") != "string":
+                tidy[_JSON_BOUND[key]] = value
+        elif key == "title" and isinstance(value, str) and value.startswith("Assumption["):
+            continue
+        elif key == "$defs":
+            tidy[key] = {names[name]: _tidy(definition, names) for name, definition in value.items()}
+        else:
+            tidy[key] = _tidy(value, names)
+    return tidy
+
+
+def _reference(node: Any, names: Mapping[str, str]) -> Any:
+    prefix = "#/$defs/"
+    return prefix + names[node.removeprefix(prefix)] if isinstance(node, str) and node.startswith(prefix) else node
