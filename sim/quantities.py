@@ -45,7 +45,8 @@ def _quantity(value: Any, pattern: str, what: str, example: str) -> re.Match[str
     if match:
         return match
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        raise _refuse(f"found {{found}} without a unit; {what} is needed, for example '{example}'", value)
+        how = "write it with its unit" if pattern not in (DATE, MONTH_DAY) else f"{what} is needed"
+        raise _refuse(f"found {{found}}; {how}, for example '{example}'", value)
     hint = " (decimals take a point, not a comma)" if isinstance(value, str) and re.search(r"\d,\d", value) else ""
     raise _refuse(f"found {{found}}; {what} is needed, for example '{example}'{hint}", value)
 
@@ -114,7 +115,7 @@ def plain_number(value: Any) -> Any:
             return value
         if not (isinstance(value, int) or math.isfinite(value)):
             raise _refuse("found {found}; a finite number is needed", value)
-        raise _refuse(f"found {{found}}; a number of at most {LARGEST:,.0f} is needed", value)
+        raise _refuse(f"found {{found}}; it must be between -{LARGEST:,.0f} and {LARGEST:,.0f}", value)
     number = isinstance(value, str) and re.fullmatch(_NUMBER, value.strip())
     hint = ", without quotes" if number else ", for example 0.35"
     raise _refuse(f"found {{found}}; a plain number without a unit is needed{hint}", value)
@@ -123,12 +124,19 @@ def plain_number(value: Any) -> Any:
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(NAME, value):
         raise _refuse(
-            "not allowed as a name; a lower-case letter and then lower-case letters, digits and _ are needed, "
+            "{found} is not allowed as a name; a lower-case letter and then lower-case letters, digits and _ are needed, "
             "at most 40 in all", value,
         )  # fmt: skip
     if value in RESERVED:
-        raise _refuse("not allowed as a name: no file may be called so on Windows", value)
+        raise _refuse("{found} is not allowed as a name: no file may be called so on Windows", value)
     return value
+
+
+def whole_number(value: Any) -> Any:
+    """A whole number that is neither a Boolean nor text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise _refuse("found {found}; a whole number is needed", value)
 
 
 def in_unit_of(written: Any, bound: Any) -> str:
@@ -138,7 +146,7 @@ def in_unit_of(written: Any, bound: Any) -> str:
         return f"{100 * bound:g}%"
     for pattern, unit in ((SD, "SD"), (DAYS, "days"), (MONTHS, "months"), (PER_WEEK, "per week")):
         if re.fullmatch(pattern, text):
-            return f"{bound:g} {unit}"
+            return f"{bound:g} {unit.removesuffix('s') if bound == 1 else unit}"
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 

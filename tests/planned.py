@@ -75,7 +75,7 @@ def within_mcse(by_replicate: np.ndarray, expected: float | np.ndarray, n_mcse: 
 
 
 def pair_products(x: np.ndarray, y: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """(R,) mean over pairs of different participants of one unit of x_i * y_j; x, y : (R, N), unit : (N,), -1 = none."""
+    """(R,) mean over pairs of different participants of a unit of x_i * y_j; x, y : (R, N), unit : (N,), -1 = none."""
     total, n_pair = np.zeros(len(x)), 0
     for u in np.unique(unit[unit >= 0]):
         a, b = x[:, unit == u], y[:, unit == u]

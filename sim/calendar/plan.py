@@ -91,9 +91,8 @@ class CalendarPlan(Part):
     @model_validator(mode="after")
     def _visits_in_order(self) -> CalendarPlan:
         if len(self.visits) != 3:
-            raise refuse(
-                f"three visits are needed (baseline, after training, final), found {len(self.visits)}", "visits"
-            )
+            message = f"three visits are needed (baseline, after training, final), found {len(self.visits)}"
+            raise refuse(message, "visits")
         baseline, post, final = self.visits.values()
         if baseline.before_training is None or post.after_training is None or not final.months_after_training:
             raise refuse(
@@ -103,9 +102,8 @@ class CalendarPlan(Part):
             )
         last_post = self.training_days - 1 + post.after_training + post.spread
         if last_post >= 28 * final.months_after_training - final.spread:
-            raise refuse(
-                "visits out of order: the final visit could fall before the second", "visits", list(self.visits)[2]
-            )
+            message = "visits out of order: the final visit could fall before the second"
+            raise refuse(message, "visits", list(self.visits)[2])
         for name, visit, distance in zip(
             self.visits, (baseline, post), (baseline.before_training, post.after_training), strict=False
         ):

@@ -53,7 +53,7 @@ class DesignPlan(Part):
                 message = f"'{name}' is not an arm of this design; known: {', '.join(self.arms)}{hint}"
                 yield refuse(message, "contrast")
         if len(compared) > 2 or len(set(compared)) < len(compared):
-            yield refuse("found {contrast}; it must name two different arms", "contrast", contrast=self.contrast)
+            yield refuse("found '{contrast}'; it must name two different arms", "contrast", contrast=self.contrast)
         if not any(arm.trained_format for arm in self.arms.values()):
             yield refuse("no arm is trained: give at least one arm a format other than 'none'", "arms")
 
@@ -61,7 +61,7 @@ class DesignPlan(Part):
         if len(self.arms) < 2:
             yield refuse("two arms or more are needed to randomise", "arms")
         elif " - " not in self.contrast and (self.contrast == "change" or self.contrast in self.arms):
-            message = "found {contrast}; two arms must be compared, such as 'mixed - control'"
+            message = "found '{contrast}'; two arms must be compared, by a contrast such as 'mixed - control'"
             yield refuse(message, "contrast", contrast=self.contrast)
 
     @property

@@ -40,17 +40,18 @@ class Individual(DesignPlan):
     def contradictions(self) -> Iterator[PydanticCustomError]:
         yield from super().contradictions()
         yield from self._needs_two_arms()
-        for name, n in zip(self.arms, apportion(self.participants_per_district, self.weights), strict=True):
-            groups = self.districts * -(-n // self.training_group_size)
-            if n < 2:
-                message = f"arm '{name}' would have {n} participant(s) in a district; at least 2 are needed"
-                yield refuse(message, "participants_per_district")
-            elif self.arms[name].trained_format and groups < 2:
-                message = (
-                    f"arm '{name}' would be one training group: between-group variance cannot be estimated; "
-                    "at least 2 groups are needed (smaller training_group_size, more participants or districts)"
-                )
-                yield refuse(message, "training_group_size")
+        per_arm = dict(zip(self.arms, apportion(self.participants_per_district, self.weights), strict=True))
+        if few := [f"'{name}'" for name, n in per_arm.items() if n < 2]:
+            message = f"arm {', '.join(few)} would have fewer than 2 participants in a district; at least 2 are needed"
+            yield refuse(message, "participants_per_district")
+            return
+        groups = {name: self.districts * -(-n // self.training_group_size) for name, n in per_arm.items()}
+        if one := [f"'{name}'" for name, plan in self.arms.items() if plan.trained_format and groups[name] < 2]:
+            message = (
+                f"arm {', '.join(one)} would be one training group: between-group variance cannot be estimated; "
+                "at least 2 groups are needed (smaller training_group_size, more participants or districts)"
+            )
+            yield refuse(message, "training_group_size")
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation; `rng` is used only where strata are left to chance."""

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from sim.designs.arms import ArmPlan, Count, DesignPlan, Roster, apportion, interleave
 from sim.parts import DESIGNS, refuse
-from sim.quantities import Name, plain_number
+from sim.quantities import Name, whole_number
 from sim.trial import Allocation, Names
 
 
@@ -32,7 +32,7 @@ class SingleArm(DesignPlan):
     kind: Literal["single_arm"]
     arms: dict[Name, FormatGroup] = Field(min_length=1)  # type: ignore[assignment]
     contrast: Literal["change"] = "change"
-    districts: Annotated[Literal[1], BeforeValidator(plain_number)] = 1
+    districts: Annotated[Literal[1], BeforeValidator(whole_number)] = 1
     example = {
         "kind": "single_arm",
         "label": "Everyone trained, 30 people",

@@ -48,16 +48,18 @@ class Village(DesignPlan):
     def contradictions(self) -> Iterator[PydanticCustomError]:
         yield from super().contradictions()
         yield from self._needs_two_arms()
-        for name, n in zip(self.arms, apportion(self.villages_per_district, self.weights), strict=True):
-            if n == 0:
-                message = f"arm '{name}' would have no village in a district; more villages_per_district are needed"
-                yield refuse(message, "villages_per_district")
-            elif n * self.districts < 2:
-                message = (
-                    f"arm '{name}' would have one village: with one cluster per arm the effect cannot be told from "
-                    "the village; at least 2 villages per arm are needed"
-                )
-                yield refuse(message, "villages_per_district")
+        per_arm = dict(zip(self.arms, apportion(self.villages_per_district, self.weights), strict=True))
+        if none := [f"'{name}'" for name, n in per_arm.items() if n == 0]:
+            message = (
+                f"arm {', '.join(none)} would have no village in a district; more villages_per_district are needed"
+            )
+            yield refuse(message, "villages_per_district")
+        if one := [f"'{name}'" for name, n in per_arm.items() if n * self.districts == 1]:
+            message = (
+                f"arm {', '.join(one)} would have one village: with one cluster per arm the effect cannot be told from "
+                "the village; at least 2 villages per arm are needed"
+            )
+            yield refuse(message, "villages_per_district")
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation with the village sizes that `rng` draws."""

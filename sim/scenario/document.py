@@ -102,12 +102,13 @@ class Document:
     def problem(self, location: Location, message: str, *, at_key: bool = False) -> Problem:
         """A problem at `location`, or at the nearest place above it that the file has."""
         location = self._as_written(location)
+        field = path_text(location)
         places = self._key if at_key else self._value
         place = location
         while place not in places:
             place, places = place[:-1], self._value
         line, column = places[place]
-        return Problem(str(self.path), line, column, ".".join(map(str, location)), message)
+        return Problem(str(self.path), line, column, field, message)
 
     def written(self, location: Location) -> str:
         """The value at `location` as the user wrote it, for a message; text without quotes gets them."""
@@ -146,6 +147,24 @@ class Document:
         return written
 
 
+def path_text(location: Location) -> str:
+    """`model.outcomes.sleep`; a name that would make the path hard to read stands in quotes."""
+    return ".".join(
+        str(part)
+        if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_ -]*", str(part)) and len(str(part)) <= MAX_SHOWN
+        else _quoted(part)
+        for part in location
+    )
+
+
+def _quoted(part: str | int) -> str:
+    return f"'{_short(str(part))}'"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
 def unreadable(path: Path) -> str:
     """Why `path` cannot be read as a file of ours; nothing if it can."""
     try:
@@ -153,7 +172,7 @@ def unreadable(path: Path) -> str:
             return "is a folder, not a file"
         if not path.exists():
             near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-            return "there is no such file" + (f". Did you mean {path.parent / near}?" if near else "")
+            return "does not exist" + (f". Did you mean {path.parent / near}?" if near else "")
         if not path.is_file():
             return "is not a regular file"
         if path.stat().st_size > MAX_BYTES:
@@ -204,7 +223,8 @@ class _Composer:
         mark = event.start_mark
         is_block = isinstance(event, (MappingStartEvent, SequenceStartEvent)) and not event.flow_style
         here = (mark.line + 1, mark.column + 1)
-        document._value[location] = document._key.get(location, here) if is_block and location else here
+        is_empty = isinstance(event, ScalarEvent) and event.start_mark.index == event.end_mark.index
+        document._value[location] = document._key.get(location, here) if is_block or is_empty else here
         if location == ():
             document._value[()] = (1, 1)
         if len(location) > MAX_DEPTH:
@@ -226,8 +246,7 @@ class _Composer:
 
     def _scalar(self, event: Any, location: Location) -> Any:
         raw = self.document.text[event.start_mark.index : event.end_mark.index]
-        shown = " ".join(raw.split())
-        shown = shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 3]}..."
+        shown = _short(" ".join(raw.split()))
         value = resolve(event.value) if event.implicit[0] else event.value
         if isinstance(value, str) and event.implicit[0]:
             shown = f"'{shown}'"
@@ -279,13 +298,13 @@ class _Composer:
 
     def _refuse(self, event: Any, location: Location, message: str) -> None:
         problems, mark = self.document.problems, event.start_mark
-        field = ".".join(map(str, location))
+        field = path_text(location)
         problems.append(Problem(str(self.document.path), mark.line + 1, mark.column + 1, field, message))
         if len(problems) >= MAX_YAML_PROBLEMS:
             self._stop_with_all()
 
     def _stop(self, line: int, column: int, message: str) -> NoReturn:
-        field = ".".join(map(str, self.at))
+        field = path_text(self.at)
         self.document.problems.append(Problem(str(self.document.path), line, column, field, message))
         self._stop_with_all()
 
@@ -363,7 +382,7 @@ def _correct(document: Document, model: type[BaseModel], error: Any) -> Problem 
         if key not in parent:  # another error of the same round was about this key
             return None
         known = sorted(_fields(find_place(model, error["loc"][:-1], document.content).kind))
-        problem = document.problem(place.location, f"is not known here; {known_names(str(key), known)}", at_key=True)
+        problem = document.problem(place.location, f"unknown key; {known_names(str(key), known)}", at_key=True)
         near = nearest(str(key), known)
         if near and near not in parent:
             document.rename(place.location, near)
@@ -405,7 +424,8 @@ def _problems(document: Document, model: type[BaseModel], error: Any) -> Iterato
     if kind in ("refused", "quantity"):
         for one in context.get("several", [context]):
             where = (*at, *one.get("at", ()))
-            yield document.problem(where, _filled(document, at, one), at_key=place.is_key)
+            message = _filled(document, at, {**one, "key": at[-1]} if place.is_key else one)
+            yield document.problem(where, message, at_key=place.is_key)
     elif kind == "missing":
         yield document.problem(at, "is missing")
     elif kind == "union_tag_not_found":
@@ -434,11 +454,13 @@ def _filled(document: Document, at: Location, context: dict[str, Any]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]
+        if name == "found" and "key" in context:
+            return _quoted(context["key"])
         place = at if name == "found" else (*at, name)
         written = document.written(place) if document.has(place) else str(context[name])
-        return written if name == "found" else written.strip("'")
+        return written if name == "found" else written.strip("'\"")
 
-    names = "|".join(re.escape(name) for name in context if name not in ("message", "at", "several"))
+    names = "|".join(re.escape(name) for name in context if name not in ("message", "at", "several", "key"))
     return re.sub(rf"\{{({names})\}}", fill, context["message"]) if names else str(context["message"])
 
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from sim.calendar.plan import CalendarPlan
 from sim.parts import ANALYSES, DESIGNS, ESTIMANDS, MISSINGNESS, MODELS, Part, Registry
-from sim.quantities import Name, Number, Sd, Share, plain_number, share
+from sim.quantities import Name, Number, Sd, Share, whole_number, share
 from sim.scenario.document import Location, known_names, nearest
 from sim.scenario.seed_study import Prior
 from sim.trial import Names
@@ -52,7 +52,7 @@ class Hypotheses(Part):
     """The tests: two-sided or upper one-sided, their level, the rule over outcomes and the analysis that counts."""
 
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
-    sides: Annotated[Literal[1, 2], BeforeValidator(plain_number)] = 2
+    sides: Annotated[Literal[1, 2], BeforeValidator(whole_number)] = 2
     multiplicity: Literal["none", "bonferroni", "holm", "hochberg"] = "holm"
     primary_analysis: Name
 
@@ -195,12 +195,14 @@ def _word_problems(content: Any, place: Location, wanted: list[str], what: str) 
         if path[-1] not in ("window_shift", "window_odds_ratio"):
             return  # missing: reported as such
     missing = [word for word in wanted if word not in found]
-    for word in found:
-        if word not in wanted:
-            slip = nearest(word, missing)
-            if slip:
-                missing.remove(slip)
-            yield Contradiction((*place, word), f"is no {what} of this scenario; {known_names(word, wanted)}", True)
+    unknown = [word for word in found if word not in wanted]
+    for word in unknown:
+        message = f"is no {what} of this scenario; {known_names(word, wanted)}"
+        if slip := nearest(word, missing):
+            missing.remove(slip)
+        elif len(unknown) == len(missing) == 1:
+            message += f"; '{missing.pop()}' is missing"
+        yield Contradiction((*place, word), message, True)
     for word in missing:
         yield Contradiction((*place, word), f"is missing; an entry for every {what} is needed")
 

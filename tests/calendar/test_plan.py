@@ -78,8 +78,9 @@ def test_exposure_on_named_dates() -> None:
 
 
 @pytest.mark.parametrize(
-    "dates", [("04-07", "07-04", "04-01", "04-13"), ("04-07", "07-04", "04-07", "07-05"), ("12-24", "01-02", "01-01", "12-31")]
-)  # fmt: skip
+    "dates",
+    [("04-07", "07-04", "04-01", "04-13"), ("04-07", "07-04", "04-07", "07-05"), ("12-24", "01-02", "01-01", "12-31")],
+)
 def test_a_peak_outside_its_window_is_refused(dates: tuple[str, str, str, str]) -> None:
     with pytest.raises(ValidationError, match="out of order"):
         window(*dates)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from calendar import monthrange
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from calendar import monthrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import NAMES, design
@@ -132,7 +132,9 @@ def test_recruitment_rate_against_theory() -> None:
     p = plan(facilitator_teams=1000, training_days="1 day", closed={}, recruitment_per_district="3 per week")
     a = allocation_of("individual", districts=1, participants_per_district=60)
     opening = np.datetime64(START, "D").astype(np.int64)
-    days = np.array([schedule(p, a, START, np.random.default_rng(i)).training_start.max() - opening for i in range(800)])
+    days = np.array(
+        [schedule(p, a, START, np.random.default_rng(i)).training_start.max() - opening for i in range(800)]
+    )
     mcse = days.std(ddof=1) / np.sqrt(len(days))
     waited = 0.5 + 3 / 7  # to midnight; Saturday 2 days and Sunday 1 day of seven
     assert abs(days.mean() - 60 * 7 / 3 - waited) < 4 * mcse
@@ -229,8 +231,11 @@ def test_same_seed_same_calendar_whatever_other_designs_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("closed", "training_days"),
-    [({"always": {"first": "01-01", "last": "12-31"}}, "1 day"), ({"always": {"first": "07-01", "last": "06-30"}}, "3 days")],
-)  # fmt: skip
+    [
+        ({"always": {"first": "01-01", "last": "12-31"}}, "1 day"),
+        ({"always": {"first": "07-01", "last": "06-30"}}, "3 days"),
+    ],
+)
 def test_closed_for_ever_ends_quickly(closed: dict[str, dict[str, str]], training_days: str) -> None:
     began = time.perf_counter()
     with pytest.raises(InvalidInput):
@@ -239,7 +244,7 @@ def test_closed_for_ever_ends_quickly(closed: dict[str, dict[str, str]], trainin
     assert time.perf_counter() - began < 1
 
 
-@pytest.mark.xfail(reason="InvalidInput does not survive being rebuilt from its args: the text becomes one problem a letter", strict=True)  # fmt: skip
+@pytest.mark.xfail(reason="InvalidInput rebuilt from its args turns its text into one problem a letter", strict=True)
 def test_closed_for_ever_message() -> None:
     closed = {"always": {"first": "01-01", "last": "12-31"}}
     with pytest.raises(InvalidInput) as caught:

@@ -57,7 +57,10 @@ def test_separate_groups_hold_one_stratum_each_and_no_more_than_the_declared_siz
 
 @pytest.mark.parametrize("weights", [(1, 1), (1, 2), (2, 3)])
 def test_arms_in_their_shares_in_every_district_and_stratum(weights: tuple[float, float]) -> None:
-    arms = {"control": {"format": "none", "allocation": weights[0]}, "mixed": {"format": "mixed", "allocation": weights[1]}}
+    arms = {
+        "control": {"format": "none", "allocation": weights[0]},
+        "mixed": {"format": "mixed", "allocation": weights[1]},
+    }
     a = allocate("individual", arms=arms, participants_per_district=61, districts=3)
     for district in range(3):
         here = a.district == district
@@ -101,8 +104,8 @@ def test_contrast_names_the_arms_by_number() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"contrast": "mixed"}, "a contrast such as"),
-        ({"contrast": "change"}, "a contrast such as"),
+        ({"contrast": "mixed"}, "such as 'mixed - control'"),
+        ({"contrast": "change"}, "such as 'mixed - control'"),
         ({"contrast": "mixed - wait"}, "'wait' is not an arm"),
         ({"contrast": "mixed - mixed"}, "two different arms"),
         ({"arms": THREE_ARMS, "contrast": "mixed - control - separate"}, "two different arms"),

@@ -34,12 +34,12 @@ def test_an_arm_of_one_stratum_holds_it_and_the_others_hold_all_in_their_shares(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": {"wait": {"format": "none", "participants": 9}, "b": {"format": "mixed", "participants": 9}}}, "untreated"),
+        ({"arms": {**THREE, "wait": {"format": "none", "participants": 9}}}, "untreated"),
         ({"arms": {"mixed": {"format": "mixed", "participants": 2}}}, "at least 3"),
         ({"districts": 2}, "Input should be 1"),
         ({"contrast": "mixed - mixed"}, "Input should be 'change'"),
     ],
-)  # fmt: skip
+)
 def test_message(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         design("single_arm", **changes)

@@ -80,7 +80,7 @@ def test_a_larger_trial_in_more_districts_keeps_the_smaller_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"contrast": "change"}, "a contrast such as"),
+        ({"contrast": "change"}, "such as 'mixed - control'"),
         ({"districts": 1, "villages_per_district": 2}, "one village"),
         ({"arms": THREE_ARMS, "villages_per_district": 2}, "no village in a district"),
         ({"village_size": {"mean": 1, "cv": 0.2}}, "greater than or equal to 2"),

@@ -47,7 +47,9 @@ def test_two_trained_arms_differ_by_format_among_attenders_only() -> None:
     np.testing.assert_allclose(v.contamination, 0)
 
 
-@pytest.mark.parametrize("contrast", [Contrast(1, 0), Contrast(2, 0), Contrast(1, 2), Contrast(0, 2), Contrast(0, None)])
+@pytest.mark.parametrize(
+    "contrast", [Contrast(1, 0), Contrast(2, 0), Contrast(1, 2), Contrast(0, 2), Contrast(0, None)]
+)
 def test_components_sum_to_the_true_value(contrast: Contrast) -> None:
     v = value_of(contrast, ARMS[1:] if contrast.control is None else ARMS)
     parts = v.planned + v.format + v.modification + v.attendance + v.contamination

@@ -5,10 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 from planned import (
-    NAMES, STREAMS, THREE_ARMS, allocate, exposed, missingness, model, never_in_a_window, within_mcse,
+    NAMES,
+    STREAMS,
+    THREE_ARMS,
+    allocate,
+    exposed,
+    missingness,
+    model,
+    never_in_a_window,
+    within_mcse,
 )
 from pydantic import ValidationError
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm
 
@@ -85,9 +94,8 @@ def test_marginal_loss_is_what_a_reader_expects(drawn: Any) -> None:
 
 
 def test_a_second_window_multiplies_the_odds() -> None:
-    two = mechanism(0, 0).model_copy(update={
-        "window_odds_ratio": {**mechanism(0, 0).window_odds_ratio, "harvest": mechanism(0, 0).window_odds_ratio["commemoration"]},
-    })  # fmt: skip
+    by_stratum = mechanism(0, 0).window_odds_ratio["commemoration"]
+    two = mechanism(0, 0).model_copy(update={"window_odds_ratio": {"commemoration": by_stratum, "harvest": by_stratum}})
     a = allocate("individual")
     s = never_in_a_window(a)
     both = Schedule(s.training_start, s.visit_day, np.ones((2, a.n_participant, 3)))
@@ -119,7 +127,8 @@ def independent_scores(kind: str = "individual") -> tuple[Allocation, Schedule, 
     """Deviations of three independent visits, so that dependence on one visit cannot pass for another."""
     a = allocate(kind)
     deviation = np.random.default_rng(3).standard_normal((R, a.n_participant, 3))
-    return a, never_in_a_window(a), Outcome(np.empty((0, 2, R, a.n_participant, 3)), deviation, np.stack([np.eye(3)] * 2))
+    no_score = np.empty((0, 2, R, a.n_participant, 3))
+    return a, never_in_a_window(a), Outcome(no_score, deviation, np.stack([np.eye(3)] * 2))
 
 
 def test_mar_depends_on_the_last_score_seen_and_on_no_other() -> None:
@@ -148,17 +157,19 @@ def test_mnar_depends_on_the_unseen_score_and_leavers_score_lower() -> None:
             product = correlation_with_missing(d[:, :, u], missed[:, :, t], p)
             if u == t:
                 assert d[:, :, u][missed[:, :, t]].mean() < d[:, :, u][~missed[:, :, t]].mean() - 0.5
-                within_mcse(product, quad(lambda z: z * norm.pdf(z) * expit(intercept(p, 1.0) - z), -9, 9)[0])
+                within_mcse(product, mean_of_leavers(p))
             else:
                 within_mcse(product, 0.0)
 
 
-def intercept(p: float, slope: float) -> float:
-    return solve_intercepts((p,), (0.0, slope), ((1.0, 0.0), (0.0, 1.0)))[0]
+def mean_of_leavers(p: float) -> float:
+    """E[score; missed] of a standard normal score with log odds of missing 1 per SD worse and P[missed] = p."""
+    cut = brentq(lambda a: quad(lambda z: norm.pdf(z) * expit(a - z), -9, 9)[0] - p, -9, 9)
+    return float(quad(lambda z: z * norm.pdf(z) * expit(cut - z), -9, 9)[0])
 
 
 def test_leavers_score_lower_in_every_outcome(drawn: Any) -> None:
-    a, _, outcome = drawn
+    outcome = drawn[2]
     gone = ~observe(mechanism(0.0, 0.6), drawn)[:, :, 2]
     for k in range(2):
         final = outcome.score[k, 1, :, :, 2]
@@ -200,7 +211,8 @@ def test_against_slow_version(drawn: Any) -> None:
         for i in range(a.n_participant):
             trained = bool(a.is_trained[i])
             target = tuple(stated(trained, a.stratum[i], t, s.exposure[0, i, t]) for t in (1, 2))
-            cut = solve_intercepts(target, (0.8, 0.5), tuple(map(tuple, outcome.deviation_covariance[int(trained)].tolist())))
+            covariance = tuple(map(tuple, outcome.deviation_covariance[int(trained)].tolist()))
+            cut = solve_intercepts(target, (0.8, 0.5), covariance)
             score = outcome.deviation[r, i]
             last = score[0]
             for t in (1, 2):

@@ -1,14 +1,13 @@
 """Evidence that a replicate is a pure function of (scenario, design, replicate number)."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from run_support import small_scenario
 
-from sim.parts import Part
+from sim.analyses.ancova import Ancova
 from sim.run.blocks import Block, blocks_of, realise, simulate_block
 from sim.trial import Fit
 
@@ -69,9 +68,7 @@ def test_replicates_share_the_calendar_of_their_number(scenario):
 def test_failed_fits_are_counted_with_a_reason(scenario):
     """An analysis that returns nonsense in one data set fails there and nowhere else."""
 
-    class Broken(Part):
-        needs_control: ClassVar[bool] = True
-
+    class Broken(Ancova):
         def analyse(self, trial):
             n = len(trial.y)
             estimate, se, df = np.ones(n), np.ones(n), np.full(n, 10.0)
@@ -80,7 +77,7 @@ def test_failed_fits_are_counted_with_a_reason(scenario):
             status[3] = 2
             return Fit(estimate, se, df, status)
 
-    broken = replace(scenario, file=scenario.file.model_copy(update={"analyses": {"broken": Broken()}}))
+    broken = replace(scenario, file=scenario.file.model_copy(update={"analyses": {"broken": Broken(kind="ancova")}}))
     rows = simulate_block(broken, Block("ind_1", 0, 1))[0]
     failed = rows[rows["status"] == "failed"]
     assert len(failed) == 4

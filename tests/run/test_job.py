@@ -49,7 +49,7 @@ def test_run_goes_on_from_the_blocks_that_are_there(finished):
 def test_folder_of_another_run_is_refused_message(finished):
     _, folder, _ = finished
     other = small_scenario(replicates=600, seed=5)
-    with pytest.raises(NotResumable, match="seed: 20260407 -> 5.*--new-run"):
+    with pytest.raises(NotResumable, match=r"seed: 20260407 -> 5.*--new-run"):
         Store(folder, other).open(new_run=False)
 
 
@@ -71,9 +71,9 @@ def test_summary_has_the_promised_columns_and_no_gaps(finished):
     assert set(summary["truth"]) == {"alternative", "null"}
     assert (summary["n_replicate"] == summary[["n_ok", "n_singular", "n_failed"]].sum(axis=1)).all()
     power = summary.query("measure == 'power' and truth == 'alternative'")
-    for outcome in (*scenario.names.outcome, "*any", "*all", "*at_least_2", "*mean"):
-        for analysis in ("mixed_ancova", "mixed_ancova+holm"):
-            assert len(power.query("outcome == @outcome and analysis == @analysis")) == 2
+    for _outcome in (*scenario.names.outcome, "*any", "*all", "*at_least_2", "*mean"):
+        for _analysis in ("mixed_ancova", "mixed_ancova+holm"):
+            assert len(power.query("outcome == @_outcome and analysis == @_analysis")) == 2
 
 
 def test_designs_table_has_the_promised_columns(finished):
