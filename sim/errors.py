@@ -34,7 +34,10 @@ class InvalidInput(NextTrialError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
-        super().__init__("\n".join(str(p) for p in self.problems))
+        super().__init__(self.problems)  # the arguments it is rebuilt from in another process
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
 
 
 class NotResumable(NextTrialError):

@@ -124,9 +124,9 @@ def plain_number(value: Any) -> Any:
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(NAME, value):
         raise _refuse(
-            "{found} is not allowed as a name; a lower-case letter and then lower-case letters, digits and _ are needed, "
-            "at most 40 in all", value,
-        )  # fmt: skip
+            "{found} is not allowed as a name; it must be lower-case letters, digits and _, a letter first, at most 40",
+            value,
+        )
     if value in RESERVED:
         raise _refuse("{found} is not allowed as a name: no file may be called so on Windows", value)
     return value
@@ -176,7 +176,10 @@ Icc = Annotated[float, BeforeValidator(plain_number), Field(ge=0, lt=1)]
 OddsRatio = Annotated[float, BeforeValidator(plain_number), Field(gt=0, le=100)]
 """An odds ratio: no unit, above 0."""
 
-Number = Annotated[float, BeforeValidator(plain_number), Field(allow_inf_nan=False)]
+LogOdds = Annotated[float, BeforeValidator(plain_number), Field(ge=-5, le=5)]
+"""A difference in log odds: no unit, at most 5 either way, which is an odds ratio of 148."""
+
+Number = Annotated[float, BeforeValidator(plain_number), Field(ge=-LARGEST, le=LARGEST)]
 """A plain number: no unit, at most a million either way."""
 
 Days = Annotated[int, BeforeValidator(_days), Field(ge=0, le=3650), _text(DAYS, "14 days")]

@@ -104,7 +104,7 @@ def add_months(day: Days, months: int) -> Days:
     into = as_date - month.astype("datetime64[D]")
     target = month + months
     last = (target + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
-    return np.minimum(target.astype("datetime64[D]") + into, last).astype(np.int64)
+    return np.asarray(np.minimum(target.astype("datetime64[D]") + into, last).astype(np.int64))
 
 
 def _day(when: date) -> int:

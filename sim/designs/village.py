@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from sim.designs.arms import Count, DesignPlan, Roster, apportion
+from sim.designs.arms import Count, DesignPlan, Roster, apportion, interleave
 from sim.parts import DESIGNS, Part, refuse
 from sim.quantities import Number
 from sim.trial import Allocation, Names
@@ -72,17 +72,18 @@ class Village(DesignPlan):
         sizes = self._sizes(rng)
         per_arm = apportion(self.villages_per_district, self.weights)
         arm_of = [arm for arm, n in enumerate(per_arm) for _ in range(n)]
+        people = interleave(apportion(sum(sizes), names.share))
+        strata_of = [part.tolist() for part in np.split(np.array(people), np.cumsum(sizes)[:-1])]
         order = sorted(range(len(arm_of)), key=lambda v: not self.arm_list[arm_of[v]].is_trained)
         clocks: list[int] = []  # the first training group of each trained village
         for rank, v in enumerate(order):
             arm = self.arm_list[arm_of[v]]
             separate = arm.format == "separate"
-            strata = [s for s, n in enumerate(apportion(sizes[v], names.share)) for _ in range(n)]
-            trained_apart = sorted(set(strata)) if separate else [-1]
+            trained_apart = sorted(set(strata_of[v])) if separate else [-1]
             groups = {s: roster.new_group(district) for s in trained_apart} if arm.is_trained else {}
             clocks += list(groups.values())[:1]
             village = district * self.villages_per_district + v
-            for member, stratum in enumerate(strata):
+            for member, stratum in enumerate(strata_of[v]):
                 group = groups[stratum if separate else -1] if groups else -1
                 clock = group if groups else clocks[rank % len(clocks)]
                 roster.add(

@@ -15,13 +15,11 @@ import numpy as np
 from numba import njit
 from pydantic import Field, model_validator
 
+from sim.generate.components import FINAL, N_VISIT, VarianceInputs, components, participant_covariance
 from sim.parts import MODELS, Assumption, Part, refuse
 from sim.quantities import Correlation, Icc, Name, PositiveSd, Sd, Share
 from sim.streams import Streams
-from sim.trial import Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
-
-N_VISIT = 3
-BASELINE, POST, FINAL = range(N_VISIT)
+from sim.trial import TRUTHS, Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
 
 
 def _exactly(value: float | str) -> dict[str, Any]:
@@ -44,9 +42,10 @@ class GaussianScores(Part):
     correlation_baseline_post: Assumption[Correlation]
     correlation_post_final: Assumption[Correlation]
     correlation_outcomes: Assumption[Correlation]
-    """Between any two outcomes at the same visit, in every component of variance."""
+    """Between any two outcomes at the baseline, in every component of variance."""
     correlation_changes: Assumption[Correlation]
-    """Between the changes, baseline to final, of two outcomes; mean over the pairs of outcomes."""
+    """Between the changes, baseline to final, of two outcomes; mean over the pairs of outcomes. Lower than
+    `correlation_outcomes`, it makes the outcomes correlate less after the baseline as well."""
     icc_district: Assumption[Icc]
     icc_training_group: Assumption[Icc]
     """Share of a trained participant's variance, within district and village, that the training group shares."""
@@ -101,9 +100,10 @@ class GaussianScores(Part):
     @model_validator(mode="after")
     def _covariances_exist(self) -> GaussianScores:
         for with_village, where in ((False, "without village clusters"), (True, "with villages as clusters")):
+            given = self._declared(with_village)
             smallest = {
-                name: float(np.linalg.eigvalsh(self._participant_covariance(outcome, with_village))[0])
-                for name, outcome in self.outcomes.items()
+                name: float(np.linalg.eigvalsh(participant_covariance(given, k))[0])
+                for k, name in enumerate(self.outcomes)
             }
             bad = [name for name, eigenvalue in smallest.items() if eigenvalue <= 1e-9]
             if bad:
@@ -113,16 +113,32 @@ class GaussianScores(Part):
                     "lower the ICCs or bring the three correlations closer together",
                     "outcomes", *bad[: len(bad) == 1],
                 )  # fmt: skip
-        if len(self.outcomes) > 1:
-            for with_village in (False, True):
-                change, least = self._change_mixing(with_village), -1 / (len(self.outcomes) - 1)
-                if not least < change < 1 or not least < self.correlation_outcomes.value < 1:
-                    raise refuse(
-                        f"correlation_changes {self.correlation_changes.value} cannot be had together with "
-                        f"correlation_outcomes {self.correlation_outcomes.value}: bring the two closer together",
-                        "correlation_changes", "value",
-                    )  # fmt: skip
+            try:
+                components(given)
+            except np.linalg.LinAlgError:
+                raise refuse(
+                    f"correlation_changes {self.correlation_changes.value} cannot be had together with "
+                    f"correlation_outcomes {self.correlation_outcomes.value}: bring the two closer together",
+                    "correlation_changes", "value",
+                ) from None  # fmt: skip
         return self
+
+    def _declared(self, with_village: bool) -> VarianceInputs:
+        return VarianceInputs(
+            baseline_final=tuple(o.correlation_baseline_final.value for o in self.outcomes.values()),
+            icc_village=tuple(with_village * o.icc_village.value for o in self.outcomes.values()),
+            baseline_post=self.correlation_baseline_post.value,
+            post_final=self.correlation_post_final.value,
+            outcomes=self.correlation_outcomes.value,
+            changes=self.correlation_changes.value,
+            icc_district=self.icc_district.value,
+            icc_training_group=self.icc_training_group.value,
+            cac=self.cac.value,
+        )
+
+    def covariance(self, with_village: bool, is_trained: bool) -> Floats:
+        """(K, T, K, T) covariance of one participant's scores about their expectation."""
+        return np.asarray(components(self._declared(with_village)).covariance[int(is_trained)])
 
     # ---- means ------------------------------------------------------------------------------------------------
 
@@ -171,76 +187,6 @@ class GaussianScores(Part):
                     leaked[rows] = leak
         return attended, leaked
 
-    # ---- covariances ------------------------------------------------------------------------------------------
-
-    def _village_pattern(self) -> Floats:
-        return self.cac.value + (1 - self.cac.value) * np.eye(N_VISIT)
-
-    def _participant_covariance(self, outcome: OutcomeModel, with_village: bool) -> Floats:
-        total = np.eye(N_VISIT)
-        total[BASELINE, POST] = total[POST, BASELINE] = self.correlation_baseline_post.value
-        total[BASELINE, FINAL] = total[FINAL, BASELINE] = outcome.correlation_baseline_final.value
-        total[POST, FINAL] = total[FINAL, POST] = self.correlation_post_final.value
-        total -= self.icc_district.value
-        return np.asarray(total - with_village * outcome.icc_village.value * self._village_pattern())
-
-    def _participant_factors(self, with_village: bool) -> Floats:
-        """(K, T, T) lower Cholesky factors of the participants' covariance over visits."""
-        return np.array(
-            [np.linalg.cholesky(self._participant_covariance(o, with_village)) for o in self.outcomes.values()]
-        )
-
-    def _change_mixing(self, with_village: bool) -> float:
-        """Correlation between outcomes of the visit innovations that makes `correlation_changes` true on average.
-
-        The covariance of two outcomes' changes is linear in it, so it is solved for exactly.
-        """
-        rho = self.correlation_outcomes.value
-        factor = self._participant_factors(with_village)
-        slope = factor[:, FINAL] - factor[:, BASELINE]
-        sd = np.array([np.sqrt(2 - 2 * o.correlation_baseline_final.value) for o in self.outcomes.values()])
-        icc = np.array([with_village * o.icc_village.value for o in self.outcomes.values()])
-        k, other = np.triu_indices(len(sd), 1)
-        village = 2 * (1 - self.cac.value) * rho * np.sqrt(icc[k] * icc[other])
-        scale = sd[k] * sd[other]
-        fixed = np.mean((rho * slope[k, 0] * slope[other, 0] + village) / scale)
-        per_unit = np.mean((slope[k, 1:] * slope[other, 1:]).sum(axis=1) / scale)
-        return float((self.correlation_changes.value - fixed) / per_unit)
-
-    def _mixing(self, with_village: bool) -> tuple[Floats, Floats]:
-        """(K, K) Cholesky factors that correlate the outcomes' level draws and their later innovations."""
-        n = len(self.outcomes)
-        if n == 1:
-            return np.eye(1), np.eye(1)
-        return _equicorrelated(n, self.correlation_outcomes.value), _equicorrelated(
-            n, self._change_mixing(with_village)
-        )
-
-    def covariance(self, with_village: bool, is_trained: bool) -> Floats:
-        """(K, T, K, T) covariance of one participant's scores about their expectation."""
-        level, change = self._mixing(with_village)
-        between = np.stack([m @ m.T for m in (level, change, change)])
-        factor = self._participant_factors(with_village)
-        participant = np.einsum("kts,sKk,KTs->ktKT", factor, between, factor)
-        sd_village = with_village * np.sqrt([o.icc_village.value for o in self.outcomes.values()])
-        cluster = np.einsum("k,K,tT->kKtT", sd_village, sd_village, self._village_pattern()) + self.icc_district.value
-        if is_trained:
-            sd_group = self._sd_training_group(with_village)
-            after = np.array([0.0, 1.0, 1.0])
-            cluster = cluster + np.einsum("k,K,t,T->kKtT", sd_group, sd_group, after, after)
-        return np.asarray(participant + np.einsum("kKtT,kK->ktKT", cluster, between[0]))
-
-    def _sd_training_group(self, with_village: bool) -> Floats:
-        """(K,) so that the group's share of the variance at the final visit is the declared ICC."""
-        icc = self.icc_training_group.value
-        own = (self._participant_factors(with_village)[:, FINAL] ** 2).sum(axis=1)
-        return np.asarray(np.sqrt(icc / (1 - icc) * own))
-
-    def _deviation_covariance(self, with_village: bool) -> Floats:
-        by_arm = [self.covariance(with_village, trained).mean(axis=(0, 2)) for trained in (False, True)]
-        sd = np.sqrt(np.diag(by_arm[0]))
-        return np.asarray(np.stack(by_arm) / np.outer(sd, sd))
-
     # ---- draws ------------------------------------------------------------------------------------------------
 
     def generate(
@@ -258,8 +204,8 @@ class GaussianScores(Part):
         villages and windows stay as they are, and both truths share every draw.
         """
         k, n = len(self.outcomes), allocation.n_participant
-        villages = allocation.has_villages
-        level, change = self._mixing(villages)
+        part = components(self._declared(allocation.has_villages))
+        alike = part.mixing[0].T
 
         def units(purpose: str, n_unit: int, n_draw: int) -> Floats:
             number = np.arange(n_unit, dtype=np.int32)
@@ -267,35 +213,26 @@ class GaussianScores(Part):
 
         n_district = int(allocation.district.max()) + 1
         n_village = int(allocation.village.max()) + 1
-        place = np.sqrt(self.icc_district.value) * units("district", n_district, k) @ level.T
-        variation = self.sd_effect_district.value * units("district effect", n_district, k) @ level.T
-        group = units("training group", len(allocation.group_district), k) @ level.T
-        group *= self._sd_training_group(villages)
+        place = np.sqrt(self.icc_district.value) * units("district", n_district, k) @ alike
+        variation = self.sd_effect_district.value * units("district effect", n_district, k) @ alike
+        group = units("training group", len(allocation.group_district), k) @ alike * part.sd_training_group
         village = units("village", n_village, k * (N_VISIT + 1)).reshape(len(replicate), n_village, N_VISIT + 1, k)
-        village = village @ level.T * np.sqrt([o.icc_village.value for o in self.outcomes.values()])
+        village = village @ alike * part.sd_village
         village = np.sqrt(self.cac.value) * village[:, :, :1] + np.sqrt(1 - self.cac.value) * village[:, :, 1:]
-        person = streams.normal("participant", replicate, allocation.cluster, allocation.member, k * N_VISIT)
-        attended = (
-            streams.uniform("attendance", replicate, allocation.cluster, allocation.member, 1)[..., 0]
-            < self.attendance.value
-        )
+        people = (replicate, allocation.cluster, allocation.member)
+        person = streams.normal("participant", *people, k * N_VISIT)
+        attended = streams.uniform("attendance", *people, 1)[..., 0] < self.attendance.value
         gain, leaked = self._gains(names, effect, allocation)
-        score = np.empty((k, 2, len(replicate), n, N_VISIT))
+        score = np.empty((k, len(TRUTHS), len(replicate), n, N_VISIT))
         deviation = np.empty((len(replicate), n, N_VISIT))
-        covariance = self._deviation_covariance(villages)
-        unscaled = np.sqrt(np.diag(self.covariance(villages, False).mean(axis=(0, 2))))
         profile = np.array([0.0, 1 / self.retention.value, 1.0])
         _assemble(
-            person, np.stack([level, change, change]), self._participant_factors(villages), place, variation, village,
-            group, allocation.district, allocation.village, allocation.training_group, allocation.is_trained, attended,
+            person, part.mixing, part.factor, place, variation, village, group, allocation.district,
+            allocation.village, allocation.training_group, allocation.is_trained, attended,
             self._means(names, allocation, schedule), gain, leaked, self.demand_inflation.value, profile,
-            1 / unscaled, score, deviation,
+            1 / part.deviation_sd, score, deviation,
         )  # fmt: skip
-        return Outcome(score, deviation, covariance)
-
-
-def _equicorrelated(n: int, rho: float) -> Floats:
-    return np.asarray(np.linalg.cholesky((1 - rho) * np.eye(n) + rho))
+        return Outcome(score, deviation, part.deviation_covariance)
 
 
 @njit(cache=True, error_model="numpy")

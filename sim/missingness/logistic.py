@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from sim.parts import MISSINGNESS, Assumption, Part, refuse
-from sim.quantities import Difference, Number, OddsRatio, Share
+from sim.quantities import Difference, LogOdds, OddsRatio, Share
 from sim.streams import Streams
 from sim.trial import Allocation, Flags, Floats, Ints, Names, Outcome, Schedule
 
@@ -38,9 +38,9 @@ class LogisticLoss(Part):
     """Added to the final visit's loss in untreated arms."""
     window_odds_ratio: dict[str, dict[str, Assumption[OddsRatio]]] = {}
     """By window, then stratum: odds ratio of missing a visit that falls inside; its power of the peak multiplier."""
-    mar_log_odds_per_sd: Assumption[Number]
+    mar_log_odds_per_sd: Assumption[LogOdds]
     """Log odds of missing per SD that the last seen score is worse (missing at random)."""
-    mnar_log_odds_per_sd: Assumption[Number]
+    mnar_log_odds_per_sd: Assumption[LogOdds]
     """Log odds of missing per SD that the unseen score itself is worse (missing not at random)."""
     example = {
         "kind": "logistic",
@@ -53,6 +53,10 @@ class LogisticLoss(Part):
 
     @model_validator(mode="after")
     def _losses_leave_someone(self) -> LogisticLoss:
+        final, extra = list(self.loss.values())[-1:], self.extra_loss_untreated.value
+        if final and final[0].value + extra < 0:
+            message = f"{final[0].value:.0%} lost plus {extra:.0%} in untreated arms is less than nobody"
+            raise refuse(f"{message}; it must be at least {-final[0].value:.0%}", "extra_loss_untreated", "value")
         for visit, loss in self.loss.items():
             total = loss.value + max(0.0, self.extra_loss_untreated.value)
             if not total < 0.95:

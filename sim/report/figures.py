@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from sim.report.tables import headline_measure
 from sim.run.job import Result
 
 TARGET = 0.8
@@ -22,40 +23,24 @@ def power_figure(result: Result, folder: Path) -> Path:
     """Power of the primary analysis by design and outcome with 95% Monte Carlo intervals; writes power.svg and .png."""
     outcomes = result.scenario.names.outcome
     primary = result.scenario.file.hypotheses.primary_analysis
-    measure = "power_net_of_demand" if (result.estimands["demand_inflation"] != 0).any() else "power"
-    is_shown = (result.summary["measure"] == measure) & (result.summary["analysis"] == primary)
+    is_shown = (result.summary["measure"] == headline_measure(result)) & (result.summary["analysis"] == primary)
     power = result.summary[is_shown]
-    designs = list(result.scenario.file.designs)
-    inside = result.designs.set_index("design")["share_final_in_window"] > INSIDE
-    blue, vermilion = matplotlib.color_sequences["okabe_ito"][5], matplotlib.color_sequences["okabe_ito"][6]
+    designs = result.designs["design"].to_list()
 
-    height = 1.6 + 0.32 * len(designs)
-    figure, axes = plt.subplots(
-        1, len(outcomes), figsize=(2.1 + 2.3 * len(outcomes), height), sharey=True, squeeze=False
-    )
+    size = (2.1 + 2.3 * len(outcomes), 1.6 + 0.32 * len(designs))
+    figure, axes = plt.subplots(1, len(outcomes), figsize=size, sharey=True, squeeze=False)
+    inside = (result.designs["share_final_in_window"] > INSIDE).to_list()
     for axis, outcome in zip(axes[0], outcomes, strict=True):
-        by_design = power[power["outcome"] == outcome].set_index("design")
-        for y, design in enumerate(designs):
-            if inside[design]:
-                axis.axhspan(y - 0.5, y + 0.5, color=vermilion, alpha=0.12, linewidth=0)
-            _point(
-                axis, by_design.loc[design], y, vermilion if inside[design] else blue, "D" if inside[design] else "o"
-            )
-        axis.axvline(TARGET, color="0.4", linestyle="--", linewidth=1)
-        axis.set(xlim=(0, 1), title=outcome.replace("_", " "), xlabel="power")
-        axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", ".2", ".4", ".6", ".8", "1"])
-        axis.grid(axis="x", color="0.9")
-        axis.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            axis.spines[side].set_visible(False)
-        axis.tick_params(axis="y", length=0)
-    axes[0][0].set_yticks(range(len(designs)), [_label(result, d) for d in designs])
+        by_design = power[power["outcome"] == outcome].set_index("design").loc[designs]
+        _panel(axis, outcome.replace("_", " "), by_design, inside)
+    people = result.designs["n_participant"].to_list()
+    axes[0][0].set_yticks(range(len(designs)), [f"{d}  ({n:.0f})" for d, n in zip(designs, people, strict=True)])
     axes[0][0].set_ylim(len(designs) - 0.5, -0.5)
     windows = ", ".join(result.scenario.names.window) or "none"
     figure.suptitle(result.scenario.file.title, x=0.01, ha="left", fontweight="bold")
     note = (
-        f"{primary}, {result.scenario.file.replicates:,} replicates a design, bars: 95% Monte Carlo interval. "
-        f"Diamonds on a tinted row: final visits inside the window ({windows}). Dashed: power {TARGET:g}."
+        f"{primary}, {result.scenario.file.replicates:,} replicates a design (people in brackets), bars: 95% Monte "
+        f"Carlo interval. Diamonds on a tinted row: final visits inside the {windows} window. Dashed: power {TARGET:g}."
     )
     figure.text(0.01, 0.012, note, fontsize=8, color="0.25")
     figure.tight_layout(rect=(0, 0.035, 1, 0.985))
@@ -67,22 +52,23 @@ def power_figure(result: Result, folder: Path) -> Path:
     return folder / "power.svg"
 
 
-def _point(axis: Axes, row: pd.Series, y: int, colour: object, marker: str) -> None:
-    power = float(row["estimate"])
-    low, high = power - float(row["ci_low"]), float(row["ci_high"]) - power
-    axis.errorbar(
-        power,
-        y,
-        xerr=[[low], [high]],
-        fmt=marker,
-        color=colour,
-        markersize=5,
-        capsize=2.5,
-        linewidth=1.2,
-        clip_on=False,
-    )
-
-
-def _label(result: Result, design: str) -> str:
-    people = result.designs.loc[result.designs["design"] == design, "n_participant"].iloc[0]
-    return f"{design}  ({people:.0f})"
+def _panel(axis: Axes, title: str, power: pd.DataFrame, inside: list[bool]) -> None:
+    """Power of one outcome, a row per design; inside a window: a diamond on a tinted row."""
+    blue, vermilion = matplotlib.color_sequences["okabe_ito"][5], matplotlib.color_sequences["okabe_ito"][6]
+    estimate, low, high = (power[column].to_numpy(float) for column in ("estimate", "ci_low", "ci_high"))
+    for y, is_inside in enumerate(inside):
+        colour, marker = (vermilion, "D") if is_inside else (blue, "o")
+        if is_inside:
+            axis.axhspan(y - 0.5, y + 0.5, color=vermilion, alpha=0.12, linewidth=0)
+        bar = [[max(estimate[y] - low[y], 0.0)], [max(high[y] - estimate[y], 0.0)]]
+        axis.errorbar(
+            estimate[y], y, xerr=bar, fmt=marker, color=colour, markersize=5, capsize=2.5, linewidth=1.2, clip_on=False
+        )
+    axis.axvline(TARGET, color="0.4", linestyle="--", linewidth=1)
+    axis.set(xlim=(0, 1), title=title, xlabel="power")
+    axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", ".2", ".4", ".6", ".8", "1"])
+    axis.grid(axis="x", color="0.9")
+    axis.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.tick_params(axis="y", length=0)

@@ -168,7 +168,7 @@ def _flow(design: str, realisation: Realisation, observed: Flags, replicate: Int
     """Who was due and seen in each replicate, overall and inside the windows."""
     allocation, dates = realisation.allocation, realisation.schedule
     n = allocation.n_participant
-    exposed = (dates.exposure > 0).any(axis=0)  # without windows: nowhere
+    exposed: Flags = np.asarray((dates.exposure > 0).any(axis=0))  # without windows: nowhere
     n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
     treated = allocation.is_trained
     return pd.DataFrame(

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from sim.calendar.plan import CalendarPlan
 from sim.parts import ANALYSES, DESIGNS, ESTIMANDS, MISSINGNESS, MODELS, Part, Registry
-from sim.quantities import Name, Number, Sd, Share, whole_number, share
+from sim.quantities import Name, Number, Sd, Share, share, whole_number
 from sim.scenario.document import Location, known_names, nearest
 from sim.scenario.seed_study import Prior
 from sim.trial import Names
@@ -140,10 +140,11 @@ def _strata_problems(content: Any) -> Iterator[Contradiction]:
     if not strata:
         return
     try:
-        total = sum(share(_at(content, "strata", stratum)) for stratum in strata)
+        shares = [share(_at(content, "strata", stratum)) for stratum in strata]
     except PydanticCustomError:
-        total = 1.0  # reported as a wrong share
-    if abs(total - 1) > 1e-9:
+        shares = [0.0]
+    total = sum(shares)
+    if abs(total - 1) > 1e-9 and all(0 < one <= 1 for one in shares):  # others are reported as such
         yield Contradiction(("strata",), f"the shares add up to {100 * total:.10g}%; they must add up to 100%")
     for place, arm in _arms(content):
         stratum = _at(arm, "stratum")
@@ -265,12 +266,14 @@ def _tidy(node: Any, names: Mapping[str, str]) -> Any:
         if key in _JSON_BOUND and isinstance(value, (int, float)):
             if node.get("type") != "string":
                 tidy[_JSON_BOUND[key]] = value
-        elif key == "title" and isinstance(value, str) and value.startswith("Assumption["):
+        elif (key == "title" and str(value).startswith("Assumption[")) or key == "propertyNames":
             continue
         elif key == "$defs":
             tidy[key] = {names[name]: _tidy(definition, names) for name, definition in value.items()}
         else:
             tidy[key] = _tidy(value, names)
+    if "patternProperties" in tidy:
+        tidy["additionalProperties"] = False
     return tidy
 
 

@@ -111,6 +111,14 @@ def test_no_accepted_plan_can_put_visits_out_of_order(
     assert last_day + after + spreads[1] < add_months(first, months) - spreads[2]
 
 
+def test_days_of_training_count_when_visits_are_put_in_order() -> None:
+    """Training on 1 to 5 February and 24 days more end on 1 March, as one month after the first day does."""
+    visits = {**VISITS, "post": {"after_training": "24 days"}, "six_months": {"months_after_training": "1 month"}}
+    plan(training_days="4 days", visits=visits)
+    with pytest.raises(ValidationError, match="could fall before the second"):
+        plan(training_days="5 days", visits=visits)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -244,7 +244,6 @@ def test_closed_for_ever_ends_quickly(closed: dict[str, dict[str, str]], trainin
     assert time.perf_counter() - began < 1
 
 
-@pytest.mark.xfail(reason="InvalidInput rebuilt from its args turns its text into one problem a letter", strict=True)
 def test_closed_for_ever_message() -> None:
     closed = {"always": {"first": "01-01", "last": "12-31"}}
     with pytest.raises(InvalidInput) as caught:

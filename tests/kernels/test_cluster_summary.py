@@ -135,7 +135,7 @@ def test_balanced_districts_against_regression_of_cluster_means():
 def test_welch_takes_cluster_covariates_from_the_arm_of_clusters_only():
     trial = random_trial(2, partially_nested=True)
     plain, adjusted = cluster_summary(*trial, False), cluster_summary(*trial, False, n_cluster_covariate=1)
-    k1, k0 = plain.n_cluster.T
+    k1 = plain.n_cluster[:, 0]
     assert (adjusted.standard_error > plain.standard_error).all()
     assert (adjusted.standard_error < plain.standard_error * np.sqrt((k1 - 1) / (k1 - 2))).all()
     np.testing.assert_array_equal(adjusted.estimate, plain.estimate)

@@ -1,0 +1,98 @@
+"""The JSON Schema that editors use: up to date, and it accepts what the simulator accepts."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from mistakes import SCENARIOS, TEXT, changed
+
+from sim.scenario.document import Document
+from sim.scenario.schema import contradictions, json_schema
+
+FILE = SCENARIOS / "scenario.schema.json"
+SCHEMA = json_schema()
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+
+
+def errors(node, schema, at=""):
+    """What a validator of the keywords that the schema uses would say."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    for word in ("oneOf", "anyOf"):
+        if word in schema and not any(not list(errors(node, one)) for one in schema[word]):
+            yield f"{at}: none of {word}"
+    if "type" in schema and schema["type"] != "null":
+        right = isinstance(node, TYPES[schema["type"]]) and (schema["type"] == "boolean" or not isinstance(node, bool))
+        if not right:
+            yield f"{at}: not {schema['type']}"
+            return
+    elif schema.get("type") == "null" and node is not None:
+        yield f"{at}: not null"
+    if "const" in schema and node != schema["const"]:
+        yield f"{at}: not {schema['const']}"
+    if "enum" in schema and node not in schema["enum"]:
+        yield f"{at}: not in {schema['enum']}"
+    if "pattern" in schema and not re.search(schema["pattern"], node):
+        yield f"{at}: not {schema['pattern']}"
+    if isinstance(node, (int, float)):
+        if not schema.get("minimum", node) <= node <= schema.get("maximum", node):
+            yield f"{at}: out of range"
+        if not schema.get("exclusiveMinimum", node - 1) < node < schema.get("exclusiveMaximum", node + 1):
+            yield f"{at}: out of range"
+    if isinstance(node, dict):
+        yield from (f"{at}: no {key}" for key in schema.get("required", ()) if key not in node)
+        for key, value in node.items():
+            below = schema.get("properties", {}).get(key)
+            for pattern, one in schema.get("patternProperties", {}).items():
+                below = one if re.search(pattern, key) else below
+            if below is not None:
+                yield from errors(value, below, f"{at}.{key}")
+            elif schema.get("additionalProperties") is False:
+                yield f"{at}: unknown {key}"
+
+
+def test_committed_file_is_up_to_date():
+    text = json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n"
+    assert FILE.read_text(encoding="utf-8") == text, (
+        "write it again: FILE.write_text(json.dumps(sim.scenario.schema.json_schema(), indent=2, ensure_ascii=False) + '\\n')"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_scenarios_fit_and_point_to_it(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"# yaml-language-server: $schema={FILE.name}\n")
+    assert list(errors(Document(path, text).content, SCHEMA)) == []
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("value: 90%", "value: 0.9"), ("0.15 SD", "0.15"), ("6 months", "6"), ("seed: 20260407", "sed: 1"),
+        ("kind: village", "kind: vilage"), ("  ind_1:", "  ../x:"), ("value: 0.02", "value: 1.2"),
+        ("start: 2027-07-05", "start: 5 July"), ("replicates: 2000", "replicates: 0"), ("alpha: 0.05", "alpha: 0.5"),
+    ],
+)  # fmt: skip
+def test_mistakes_do_not_fit(old, new):
+    assert list(errors(Document(Path("s.yaml"), changed((old, new))).content, SCHEMA))
+
+
+def test_quantities_are_text_with_a_pattern():
+    share = SCHEMA["properties"]["strata"]["patternProperties"]
+    [quantity] = share.values()
+    assert quantity["type"] == "string"
+    assert re.search(quantity["pattern"], "12.5%")
+    assert not re.search(quantity["pattern"], "12.5")
+
+
+def test_names_and_definitions_are_free_of_internals():
+    text = json.dumps(SCHEMA)
+    assert not any(word in text for word in ("Annotated", "BeforeValidator", "FieldInfo", " at 0x", '"ge"', '"lt"'))
+
+
+def test_cross_checks_pass_over_what_is_broken():
+    assert list(contradictions(Document(Path("s.yaml"), TEXT).content)) == []
+    for broken in ({}, {"strata": 5}, {"designs": {"a": []}, "model": {"format_effect": {"x": 1}}}, [], None):
+        for problem in contradictions(broken):
+            assert problem.location and problem.message
