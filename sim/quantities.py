@@ -127,7 +127,7 @@ def _name(value: Any) -> Any:
             "{found} is not allowed as a name; it must be lower-case letters, digits and _, a letter first, at most 40",
             value,
         )
-    if value in RESERVED:
+    if isinstance(value, str) and value in RESERVED:
         raise _refuse("{found} is not allowed as a name: no file may be called so on Windows", value)
     return value
 

@@ -46,17 +46,18 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
 
 
 def evaluate(scenario: Scenario, store: Store, n_computed: int = 0) -> Result:
-    """Summaries of the stored blocks, one design at a time so that memory does not grow with their number."""
+    """Summaries of the stored blocks; only one design's rows of one analysis are in memory at a time."""
     hypotheses = scenario.file.hypotheses
     estimands = estimand_table(scenario)
     summary, designs = [], []
     for design in scenario.file.designs:
         blocks = [block for block in all_blocks(scenario) if block.design == design]
-        rows, flow = store.read(blocks, "rows"), store.read(blocks, "flow")
-        summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
-        summary.append(medians(rows))
-        summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
-        designs.append(design_row(design, flow))
+        for analysis in scenario.file.analyses:
+            rows = store.rows(blocks, analysis)
+            summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
+            summary.append(medians(rows))
+            summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
+        designs.append(design_row(design, store.flow(blocks)))
     return Result(scenario, pd.concat(summary, ignore_index=True), pd.DataFrame(designs), estimands, n_computed)
 
 

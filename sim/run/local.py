@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import joblib
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 
 from sim.run.blocks import Block, blocks_of, simulate_block
 from sim.run.store import Store
@@ -40,6 +41,7 @@ def _compute(
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         tasks = (joblib.delayed(_one)(scenario, block) for block in blocks)
         yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
+    get_reusable_executor().shutdown()  # idle workers would keep their memory while the parent summarises
 
 
 def _one(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd.DataFrame]:

@@ -66,9 +66,15 @@ class Store:
         _atomic(self._path(block, "flow"), partial(flow.to_parquet, index=False))
         _atomic(self._path(block, "rows"), partial(rows.to_parquet, index=False))
 
-    def read(self, blocks: list[Block], kind: str) -> pd.DataFrame:
-        """All rows, or all flow records, of these blocks in their order."""
-        return pd.concat([pd.read_parquet(self._path(block, kind)) for block in blocks], ignore_index=True)
+    def rows(self, blocks: list[Block], analysis: str) -> pd.DataFrame:
+        """The rows of one analysis in these blocks, in their order."""
+        only = [("analysis", "==", analysis)]
+        tables = [pd.read_parquet(self._path(block, "rows"), filters=only) for block in blocks]
+        return pd.concat(tables, ignore_index=True)
+
+    def flow(self, blocks: list[Block]) -> pd.DataFrame:
+        """Who was due and seen in every replicate of these blocks, in their order."""
+        return pd.concat([pd.read_parquet(self._path(block, "flow")) for block in blocks], ignore_index=True)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         _atomic(self.folder / name, lambda path: table.to_csv(path, index=False, lineterminator="\n"))

@@ -157,16 +157,21 @@ def _format_problems(content: Any) -> Iterator[Contradiction]:
     known = _words(content, "model", "format_effect")
     if known is None or not _words(content, "designs"):
         return
-    used = set()
+    used: dict[str, list[Location]] = {}
     for place, arm in _arms(content):
         trained = _at(arm, "format")
         if isinstance(trained, str) and trained != "none":
-            used |= {trained, nearest(trained, known)}
-            if trained not in known:
-                message = f"format '{trained}' has no entry under model.format_effect; {known_names(trained, known)}"
-                yield Contradiction((*place, "format"), message)
+            used.setdefault(trained, []).append((*place, "format"))
+    for trained, places in used.items():
+        if trained not in known and len(places) == 1:
+            message = f"format '{trained}' has no entry under model.format_effect; {known_names(trained, known)}"
+            yield Contradiction(places[0], message)
+        elif trained not in known:
+            message = f"is missing; {len(places)} arms are trained in this format"
+            yield Contradiction(("model", "format_effect", trained), message)
+    slips = {nearest(trained, known) for trained in used if trained not in known}
     for name in known:
-        if name not in used:
+        if name not in used and name not in slips:
             message = "has no effect: no arm of any design is trained in this format"
             yield Contradiction(("model", "format_effect", name), message, True)
 

@@ -1,7 +1,8 @@
 """One mistake, one message: what is said, where, and about which field; several mistakes are told at once."""
 
 import copy
-import io
+import json
+import re
 import time
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mistakes import SCENARIOS, TEXT, changed, folder_with_evidence, line_of, problems_of
-from ruamel.yaml import YAML
 
 from sim.errors import InvalidInput
+from sim.scenario.document import Document
 from sim.scenario.load import read_scenario
 
 SIZE = "participants_per_district: 240"
@@ -161,6 +162,9 @@ MISTAKES = {
                 "found 'change'; two arms must be compared"),
     "format without effect": ("mixed: {format: mixed}", "mixed: {format: mixd}", "mixd",
                               "designs.ind_1.arms.mixed.format", "'mixd' has no entry under model.format_effect"),
+    "no effect for a format": (
+        "    mixed: {value: 0 SD, low: 0 SD, high: 0 SD, basis: assumption, source: \"reference format\"}\n", "",
+        "  format_effect:", "model.format_effect.mixed", "is missing; 12 arms are trained in this format"),
     "effect without format": (
         "    separate:\n",
         "    online: {value: 0 SD, low: 0 SD, high: 0 SD, basis: assumption, source: x}\n    separate:\n",
@@ -187,6 +191,10 @@ MISTAKES = {
                           "found 12; text is needed: put it in quotes"),
     "a number for a mapping": ("  ind_1:\n", "  ind_0: 5\n  ind_1:\n", "ind_0", "designs.ind_0",
                                "found 5; a mapping of keys to values is needed"),
+    "a mapping for a name": ("arms: {control: {format: none}", "arms: {control: {format: {}}", "{}",
+                             "designs.ind_1.arms.control.format", "found a mapping; text is needed"),
+    "a mapping for a choice": ("primary_analysis: mixed_ancova", "primary_analysis: {}", "{}",
+                               "hypotheses.primary_analysis", "found a mapping; text is needed"),
     "no designs": ("designs:\n", "designs: {}\nnothing:\n", "designs: {}", "designs", "is empty; at least one entry"),
     "training too long": ("training_days: 3 days", "training_days: 2 weeks", "2 weeks", "calendar.training_days",
                           "found '2 weeks'; it must be at least 1 day and at most 5 days"),
@@ -317,8 +325,7 @@ def test_fingerprint_ignores_comments_title_and_replicates(folder):
 
 # ---- mistakes at random -------------------------------------------------------------------------------------------
 
-CONTENT = YAML(typ="safe", pure=True).load(TEXT.replace("start: 2027-07-05", "start: '2027-07-05'")
-                                           .replace("start: 2027-10-04", "start: '2027-10-04'"))  # fmt: skip
+CONTENT = Document(Path("s.yaml"), TEXT).content
 JUNK = st.sampled_from(
     [None, True, False, 0, -1, 7, 12.5, 1e308, -1e308, 10**30, float("nan"), float("inf"), "", "x", "12", "5%",
      "-3 SD", "9 months", "none", "change", "mixed - mixed", "2027-02-30", "99-99", "../x", "a" * 300, "\u2215", [],
@@ -359,13 +366,17 @@ def _mutated(content, place, how, junk):
         node[f"{key}{TWICE}"] = node[key]
 
 
-def _dumped(content):
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    stream = io.StringIO()
-    yaml.dump(content, stream)
-    return stream.getvalue().replace(f"{TWICE}:", ":")
+def _lines(node, indent=""):
+    """A mapping as YAML in block style; text that may stand without quotes has none."""
+    for key, value in node.items():
+        key = key.removesuffix(TWICE)
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:"
+            yield from _lines(value, f"{indent}  ")
+        elif isinstance(value, str) and re.fullmatch(r"[\w.][\w%. -]*", value):
+            yield f"{indent}{key}: {value}"
+        else:
+            yield f"{indent}{key}: {json.dumps(value).replace('NaN', '.nan').replace('Infinity', '.inf')}"
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -379,7 +390,7 @@ def test_random_mistakes_are_told_with_line_and_field(folder, mutations):
     content = copy.deepcopy(CONTENT)
     for place, how, junk in mutations:
         _mutated(content, place, how, junk)
-    text = _dumped(content)
+    text = "\n".join(_lines(content))
     began = time.perf_counter()
     problems = problems_of(folder, text)
     assert time.perf_counter() - began < 1

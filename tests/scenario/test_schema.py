@@ -55,7 +55,7 @@ def errors(node, schema, at=""):
 def test_committed_file_is_up_to_date():
     text = json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n"
     assert FILE.read_text(encoding="utf-8") == text, (
-        "write it again: FILE.write_text(json.dumps(sim.scenario.schema.json_schema(), indent=2, ensure_ascii=False) + '\\n')"
+        "write the file again: json.dumps(sim.scenario.schema.json_schema(), indent=2, ensure_ascii=False) + '\\n'"
     )
 
 
