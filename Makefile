@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test bench lint clean
+.PHONY: run test bench lint reference clean
 run: $(READY)
 	$(BIN)/nexttrial run scenarios/crm_rwanda.yaml
 
@@ -14,6 +14,10 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/main_job.py
+
+# The committed reference runs, made anew after a change that moves their numbers.
+reference: $(READY)
+	PYTHONPATH=tests $(BIN)/python tests/validation/reference_run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,64 @@
+"""The committed reference runs, and how they are made: `make reference`.
+
+Each folder of results/reference/ holds what `nexttrial run` wrote (without the blocks), the table it printed, and
+`first_replicates.csv`: means and rejections of the first replicates of every design, which a test recomputes.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from sim.cli import WIDTH
+from sim.report.figures import power_figure
+from sim.report.tables import run_tables
+from sim.run.blocks import Block, simulate_block
+from sim.run.job import run
+from sim.run.local import n_worker
+from sim.run.store import Store
+from sim.scenario.load import Scenario, read_scenario
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "results" / "reference"
+SCENARIOS = ("crm_rwanda", "habimana_2026_reenacted")
+FIRST = 64
+KEY = ["design", "outcome", "analysis", "truth"]
+
+
+def scenario_of(name: str) -> Scenario:
+    return read_scenario(ROOT / "scenarios" / f"{name}.yaml")
+
+
+def first_replicates(scenario: Scenario, designs: list[str] | None = None) -> pd.DataFrame:
+    """Mean estimate, standard error and df, rejections and statuses of replicates 0 .. FIRST - 1."""
+    alpha = scenario.file.hypotheses.alpha
+    parts = []
+    for design in designs or scenario.file.designs:
+        rows, _ = simulate_block(scenario, Block(design, 0, FIRST))
+        rows["n_reject"] = rows["p_value"] <= alpha
+        for status in ("singular", "failed"):
+            rows[f"n_{status}"] = rows["status"] == status
+        groups = rows.groupby(KEY, observed=True, sort=False)
+        means = groups[["estimate", "standard_error", "df"]].mean()
+        parts.append(means.join(groups[["n_reject", "n_singular", "n_failed"]].sum()))
+    return pd.concat(parts).reset_index()
+
+
+def make(name: str) -> None:
+    scenario, folder = scenario_of(name), FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    store = Store(folder, scenario)
+    result = run(scenario, store, n_worker("auto"), lambda done, total: print(f"{name}: {done}/{total}"), new_run=True)
+    if scenario.has_control:
+        power_figure(result, folder)
+    store.write_manifest("complete")
+    store.write_table("first_replicates.csv", first_replicates(scenario))
+    with (folder / "table.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=WIDTH).print(run_tables(result))
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or SCENARIOS:
+        make(wanted)
