@@ -199,7 +199,7 @@ def _judge_failures(rate: float, *, allowed: bool) -> None:
 
 def _check_name(option: str, name: str, known: list[str]) -> None:
     if name not in known:
-        from sim.scenario.document import known_names
+        from sim.scenario.nearest import known_names
 
         raise typer.BadParameter(f"found {name!r}; {known_names(name, known)}", param_hint=option)
 

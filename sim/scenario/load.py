@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from sim.errors import InvalidInput, Problem
-from sim.scenario.document import Document, check, known_names, unreadable
+from sim.scenario.check import check
+from sim.scenario.document import Document, unreadable
+from sim.scenario.nearest import known_names
 from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile, contradictions
 from sim.scenario.seed_study import PRIORS, READINGS, Evidence, effect_sizes, planning_effects, read_evidence
 from sim.trial import Floats, Names

@@ -26,7 +26,8 @@ from scipy import special
 from sim.kernels.noncentral import f_ncp, t_ncp
 from sim.parts import Assumption, Part, refuse
 from sim.quantities import Correlation, Months, Number, Sd, Share
-from sim.scenario.document import Document, build
+from sim.scenario.check import build
+from sim.scenario.document import Document
 
 Reading = Literal["a", "b"]
 Prior = Literal["observed", "safeguard", "discounted", "literature", "compromise"]

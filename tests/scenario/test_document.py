@@ -9,7 +9,9 @@ from mistakes import TEXT, changed, folder_with_evidence, problems_of
 
 from sim.errors import InvalidInput
 from sim.parts import Part
-from sim.scenario.document import MAX_BYTES, Document, build, known_names, nearest
+from sim.scenario.check import build
+from sim.scenario.document import MAX_BYTES, Document
+from sim.scenario.nearest import known_names, nearest
 
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

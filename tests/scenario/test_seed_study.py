@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sim.errors import InvalidInput
 from sim.kernels.noncentral import f_cdf, t_cdf
-from sim.scenario.document import Document, build
+from sim.scenario.check import build
+from sim.scenario.document import Document
 from sim.scenario.seed_study import (
     DISCOUNTS,
     PRIORS,
