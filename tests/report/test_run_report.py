@@ -1,0 +1,71 @@
+"""Evidence for what a run shows: numbers of the summary in the tables, pictures on disk, JSON without NaN."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from run_support import small_scenario
+
+from sim.report.calendar import calendar_frame
+from sim.report.figures import power_figure
+from sim.report.tables import designs_json, headline_measure, run_tables
+from sim.run.blocks import realise
+from sim.run.job import run
+from sim.run.store import Store
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    scenario = small_scenario(replicates=40)
+    store = Store(tmp_path_factory.mktemp("report"), scenario)
+    return run(scenario, store, 1, lambda done, total: None, new_run=False)
+
+
+def printed(result):
+    console = Console(width=120, file=StringIO())
+    console.print(run_tables(result))
+    return console.file.getvalue()
+
+
+def test_tables_show_power_of_the_summary(result):
+    text = printed(result)
+    measure = headline_measure(result)
+    assert measure == "power_net_of_demand"
+    rows = result.summary.query("measure == @measure and analysis == 'mixed_ancova' and outcome == 'cohesion'")
+    for row in rows.itertuples():
+        assert f"{row.estimate:.2f} ±{row.mcse:.3f}".replace("±0", "±") in text
+    for word in ("ind_1", "vil_1", "holm", "type I", "12 villages", "2027-07", "any", "all"):
+        assert word in text
+
+
+def test_tables_fit_their_width(result):
+    assert max(len(line) for line in printed(result).splitlines()) <= 120
+
+
+def test_json_has_no_gaps(result):
+    text = json.dumps(designs_json(result), allow_nan=False)
+    content = json.loads(text)
+    assert {d["design"] for d in content["designs"]} == {"ind_1", "vil_1"}
+    assert any(row["measure"] == "power" for row in content["summary"])
+
+
+def test_power_figure_is_written_as_svg_and_png(result, tmp_path):
+    path = power_figure(result, tmp_path)
+    root = ElementTree.parse(path).getroot()
+    assert root.tag.endswith("svg")
+    assert (tmp_path / "power.png").stat().st_size > 10_000
+    again = tmp_path / "again"
+    assert power_figure(result, again).read_bytes() == path.read_bytes()
+
+
+def test_calendar_frame_counts_everyone_once():
+    scenario = small_scenario()
+    for design in ("ind_1", "vil_1"):
+        frame = calendar_frame(scenario, design, 3)
+        allocation = realise(scenario, design, 3).allocation
+        assert frame["trained"].sum() == allocation.is_trained.sum()
+        assert frame["untreated_on_its_clock"].sum() == (~allocation.is_trained).sum()
+        assert frame["training_start"].is_monotonic_increasing
+        assert (frame["six_months_in_commemoration"] == 0).all()
