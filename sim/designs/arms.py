@@ -13,6 +13,8 @@ from sim.parts import Part, refuse, refuse_all
 from sim.quantities import Date, Name, Number
 from sim.trial import Allocation, Arm, Contrast
 
+MOST_PARTICIPANTS = 200_000
+
 Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 
 
@@ -63,6 +65,11 @@ class DesignPlan(Part):
         elif " - " not in self.contrast and (self.contrast == "change" or self.contrast in self.arms):
             message = "found '{contrast}'; two arms must be compared, by a contrast such as 'mixed - control'"
             yield refuse(message, "contrast", contrast=self.contrast)
+
+    def _too_many(self, n_participant: int) -> Iterator[PydanticCustomError]:
+        if n_participant > MOST_PARTICIPANTS:
+            message = f"asks for {n_participant:,} participants; at most {MOST_PARTICIPANTS:,} can be simulated"
+            yield refuse(message, "districts")
 
     @property
     def arm_list(self) -> tuple[Arm, ...]:

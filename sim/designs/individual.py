@@ -40,6 +40,7 @@ class Individual(DesignPlan):
     def contradictions(self) -> Iterator[PydanticCustomError]:
         yield from super().contradictions()
         yield from self._needs_two_arms()
+        yield from self._too_many(self.districts * self.participants_per_district)
         per_arm = dict(zip(self.arms, apportion(self.participants_per_district, self.weights), strict=True))
         if few := [f"'{name}'" for name, n in per_arm.items() if n < 2]:
             message = f"arm {', '.join(few)} would have fewer than 2 participants in a district; at least 2 are needed"
@@ -62,12 +63,16 @@ class Individual(DesignPlan):
 
     def _allocate_district(self, district: int, names: Names, rng: np.random.Generator, roster: Roster) -> None:
         people = self._strata_by_arm(names, rng)
+        cohorts = [
+            (position, arm, strata)
+            for arm, plan in enumerate(self.arm_list)
+            if plan.is_trained
+            for position, strata in self._fill_groups(people[arm], separate=plan.format == "separate")
+        ]
         seats: list[tuple[int, int, int]] = []  # (arm, stratum, training group)
-        for arm, plan in enumerate(self.arm_list):
-            if plan.is_trained:
-                for cohort in self._fill_groups(people[arm], separate=plan.format == "separate"):
-                    group = roster.new_group(district)
-                    seats += [(arm, stratum, group) for stratum in cohort]
+        for _, arm, strata in sorted(cohorts):
+            group = roster.new_group(district)
+            seats += [(arm, stratum, group) for stratum in strata]
         groups = sorted({group for _, _, group in seats})
         rows = [(arm, stratum, group, group) for arm, stratum, group in seats]
         for arm, plan in enumerate(self.arm_list):
@@ -88,15 +93,15 @@ class Individual(DesignPlan):
         everyone = rng.permutation(interleave(apportion(self.participants_per_district, names.share)))
         return [part.tolist() for part in np.split(everyone, np.cumsum(per_arm)[:-1])]
 
-    def _fill_groups(self, strata: list[int], *, separate: bool) -> list[list[int]]:
+    def _fill_groups(self, strata: list[int], *, separate: bool) -> Iterator[tuple[float, list[int]]]:
         """Strata of the members of each training group, sizes as equal as can be and at most the declared size.
 
-        Groups are runs of the interleaved strata: dealing out in turn would put every second person, one stratum,
-        into the same group.
+        With each comes its place in the order of training, 0 to 1: sorted by it, the groups of all arms and strata take
+        turns, so that no format is trained later than another. Groups are runs of the interleaved strata: dealing out
+        in turn would put every second person, one stratum, into the same group.
         """
         pools = [[s for s in strata if s == one] for one in sorted(set(strata))] if separate else [strata]
-        groups = []
         for pool in pools:
             n, n_group = len(pool), -(-len(pool) // self.training_group_size)
-            groups += [pool[g * n // n_group : (g + 1) * n // n_group] for g in range(n_group)]
-        return groups
+            for g in range(n_group):
+                yield (g + 0.5) / n_group, pool[g * n // n_group : (g + 1) * n // n_group]

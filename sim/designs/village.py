@@ -60,6 +60,7 @@ class Village(DesignPlan):
                 "the village; at least 2 villages per arm are needed"
             )
             yield refuse(message, "villages_per_district")
+        yield from self._too_many(round(self.districts * self.villages_per_district * self.village_size.mean))
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation with the village sizes that `rng` draws."""
@@ -71,7 +72,7 @@ class Village(DesignPlan):
     def _allocate_district(self, district: int, names: Names, rng: np.random.Generator, roster: Roster) -> None:
         sizes = self._sizes(rng)
         per_arm = apportion(self.villages_per_district, self.weights)
-        arm_of = [arm for arm, n in enumerate(per_arm) for _ in range(n)]
+        arm_of = interleave(per_arm)  # formats take turns, so that none is trained later than another
         people = interleave(apportion(sum(sizes), names.share))
         strata_of = [part.tolist() for part in np.split(np.array(people), np.cumsum(sizes)[:-1])]
         order = sorted(range(len(arm_of)), key=lambda v: not self.arm_list[arm_of[v]].is_trained)
