@@ -94,7 +94,7 @@ def evidence(
 ) -> None:
     """What a seed study implies: effect sizes with intervals, and the planning effect after each discount."""
     from sim.report.evidence import evidence_json, evidence_tables
-    from sim.scenario.seed_study import read_evidence
+    from sim.scenario.evidence import read_evidence
 
     study = read_evidence(file)
     try:

@@ -12,18 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sim.scenario.evidence import PATTERNS, PRIORS, READINGS, SURENESS, Evidence, Fact, Prior
 from sim.scenario.seed_study import (
     DISCOUNTS,
-    PATTERNS,
-    PRIORS,
-    READINGS,
-    SURENESS,
     USED_BY,
     EffectSize,
-    Evidence,
-    Fact,
     PlanningEffect,
-    Prior,
     analysed_n,
     consistency,
     effect_sizes,

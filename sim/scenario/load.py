@@ -15,9 +15,10 @@ import numpy as np
 from sim.errors import InvalidInput, Problem
 from sim.scenario.check import check
 from sim.scenario.document import Document, unreadable
+from sim.scenario.evidence import PRIORS, READINGS, Evidence, read_evidence
 from sim.scenario.nearest import known_names
 from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile, contradictions
-from sim.scenario.seed_study import PRIORS, READINGS, Evidence, effect_sizes, planning_effects, read_evidence
+from sim.scenario.seed_study import effect_sizes, planning_effects
 from sim.trial import Floats, Names
 
 

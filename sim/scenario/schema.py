@@ -19,8 +19,8 @@ from sim.calendar.plan import CalendarPlan
 from sim.parts import ANALYSES, DESIGNS, ESTIMANDS, MISSINGNESS, MODELS, Part, Registry
 from sim.quantities import Name, Number, Sd, Share, share, whole_number
 from sim.scenario.document import Location
+from sim.scenario.evidence import Prior
 from sim.scenario.nearest import known_names, nearest
-from sim.scenario.seed_study import Prior
 from sim.trial import Names
 
 REENACTMENT = "seed_study"

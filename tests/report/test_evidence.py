@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from sim.report.evidence import evidence_json, evidence_tables
-from sim.scenario.seed_study import PRIORS, planning_effects, read_evidence
+from sim.scenario.evidence import PRIORS, read_evidence
+from sim.scenario.seed_study import planning_effects
 
 PATH = Path(__file__).parents[2] / "scenarios" / "evidence" / "habimana_2026.yaml"
 EVIDENCE = read_evidence(PATH)

@@ -12,18 +12,8 @@ from sim.errors import InvalidInput
 from sim.kernels.noncentral import f_cdf, t_cdf
 from sim.scenario.check import build
 from sim.scenario.document import Document
-from sim.scenario.seed_study import (
-    DISCOUNTS,
-    PRIORS,
-    USED_BY,
-    Evidence,
-    analysed_n,
-    consistency,
-    effect_sizes,
-    p_value,
-    planning_effects,
-    read_evidence,
-)
+from sim.scenario.evidence import PRIORS, Evidence, p_value, read_evidence
+from sim.scenario.seed_study import DISCOUNTS, USED_BY, analysed_n, consistency, effect_sizes, planning_effects
 
 PATH = Path(__file__).parents[2] / "scenarios" / "evidence" / "habimana_2026.yaml"
 EVIDENCE = read_evidence(PATH)
