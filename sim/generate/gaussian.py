@@ -19,7 +19,7 @@ from sim.generate.components import FINAL, N_VISIT, VarianceInputs, components, 
 from sim.parts import MODELS, Assumption, Part, refuse
 from sim.quantities import Correlation, Icc, Name, PositiveSd, Sd, Share
 from sim.streams import Streams
-from sim.trial import TRUTHS, Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
+from sim.trial import TRUTHS, Allocation, Arm, Floats, Ints, Names, Outcome, Schedule
 
 
 def _exactly(value: float | str) -> dict[str, Any]:
@@ -156,22 +156,26 @@ class GaussianScores(Part):
 
     def _means(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
         """(N, T) what is expected of each participant under either truth, without any effect of training."""
-        mean = np.zeros((allocation.n_participant, N_VISIT))
+        mean = self._window_shifts(names, allocation, schedule)
         mean += np.array([self.baseline_difference[s].value for s in names.stratum])[allocation.stratum, None]
         mean[:, FINAL] += self.untreated_change.value
-        for w, window in enumerate(names.window):
-            shift = np.array([self.window_shift[window][s].value for s in names.stratum])
-            mean += schedule.exposure[w] * shift[allocation.stratum, None]
         return mean
 
-    def window_shift_difference(
-        self, names: Names, allocation: Allocation, schedule: Schedule, contrast: Contrast
-    ) -> float:
-        """Difference between the two arms in the mean final-visit shift that the windows cause; 0 on one clock."""
-        shift = (self._means(names, allocation, schedule))[:, FINAL]
-        baseline = np.array([self.baseline_difference[s].value for s in names.stratum])[allocation.stratum]
-        by_arm = [(shift - baseline)[allocation.arm == a].mean() for a in (contrast.treated, contrast.control)]
-        return float(by_arm[0] - by_arm[1])
+    def _window_shifts(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(N, T) how far the windows shift each score that is measured inside them."""
+        total = np.zeros((allocation.n_participant, N_VISIT))
+        for w, window in enumerate(names.window):
+            shift = np.array([self.window_shift[window][s].value for s in names.stratum])
+            total += schedule.exposure[w] * shift[allocation.stratum, None]
+        return total
+
+    def window_shift_difference(self, names: Names, allocation: Allocation, schedule: Schedule) -> float:
+        """Treated minus control arm in the mean final-visit shift that the windows cause; 0 without a control arm."""
+        treated, control = allocation.contrast.treated, allocation.contrast.control
+        if control is None:
+            return 0.0
+        shift = self._window_shifts(names, allocation, schedule)[:, FINAL]
+        return float(shift[allocation.arm == treated].mean() - shift[allocation.arm == control].mean())
 
     def _gains(self, names: Names, effect: Floats, allocation: Allocation) -> tuple[Floats, Floats]:
         """(N, K) gain at the final visit of those who attend, and of the untreated (0 in the other's rows)."""

@@ -86,7 +86,7 @@ def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.D
                 _columns(scenario, replicate, position, method.analyse(trial))
                 for position, method in enumerate(scenario.file.analyses.values())
             ]
-            flow.append(_flow(block.design, realisation, observed, replicate))
+            flow.append(_flow(scenario, block.design, realisation, observed, replicate))
     seen = pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True)
     return _rows(scenario, block.design, fits), seen
 
@@ -164,7 +164,7 @@ def _categories(code: NDArray[np.integer[Any]], names: Iterable[str]) -> pd.Cate
     return pd.Categorical.from_codes(code, categories=pd.Index(list(names)))
 
 
-def _flow(design: str, realisation: Realisation, observed: Flags, replicate: Ints) -> pd.DataFrame:
+def _flow(scenario: Scenario, design: str, realisation: Realisation, observed: Flags, replicate: Ints) -> pd.DataFrame:
     """Who was due and seen in each replicate, overall and inside the windows."""
     allocation, dates = realisation.allocation, realisation.schedule
     n = allocation.n_participant
@@ -184,6 +184,7 @@ def _flow(design: str, realisation: Realisation, observed: Flags, replicate: Int
             "share_observed_final_trained": observed[:, treated, -1].mean(axis=1),
             "share_observed_final_untreated": observed[:, ~treated, -1].mean(axis=1) if (~treated).any() else np.nan,
             "share_final_in_window": float(exposed[:, -1].mean()),
+            "window_difference": scenario.file.model.window_shift_difference(scenario.names, allocation, dates),
             "start_day": int(dates.training_start.min()),
             "last_visit_day": int(dates.visit_day.max()),
         }

@@ -11,8 +11,7 @@ import pandas as pd
 from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
-from sim.run.blocks import realisations
-from sim.run.local import Progress, all_blocks, run_blocks
+from sim.run.local import Progress, all_blocks, dismiss_workers, in_parallel, run_blocks
 from sim.run.store import Store
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS, Names
@@ -38,39 +37,56 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
     """Compute what is missing, summarise everything, write the result folder."""
     store.open(new_run=new_run)
     n_computed = run_blocks(scenario, store, workers, progress)
-    result = evaluate(scenario, store, n_computed)
+    result = evaluate(scenario, store, workers, n_computed)
+    dismiss_workers()
     store.write_table("summary.csv", result.summary)
     store.write_table("designs.csv", result.designs)
     store.write_table("estimands.csv", result.estimands)
     return result
 
 
-def evaluate(scenario: Scenario, store: Store, n_computed: int = 0) -> Result:
-    """Summaries of the stored blocks; only one design's rows of one analysis are in memory at a time."""
+def evaluate(scenario: Scenario, store: Store, workers: int = 1, n_computed: int = 0) -> Result:
+    """Summaries of the stored blocks, design by design."""
+    designs = list(scenario.file.designs)
+    answers = dict(in_parallel(_evaluate_design, [(scenario, store, design) for design in designs], workers))
+    summary, row, estimands = zip(*(answers[design] for design in designs), strict=True)
+    return Result(
+        scenario,
+        pd.concat(summary, ignore_index=True),
+        pd.DataFrame(list(row)),
+        pd.concat(estimands, ignore_index=True),
+        n_computed,
+    )
+
+
+def _evaluate_design(
+    scenario: Scenario, store: Store, design: str
+) -> tuple[str, tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]]:
+    """Summary, row of designs.csv and estimands of one design; the rows of one analysis are in memory at a time."""
     hypotheses = scenario.file.hypotheses
-    estimands = estimand_table(scenario)
-    summary, designs = [], []
-    for design in scenario.file.designs:
-        blocks = [block for block in all_blocks(scenario) if block.design == design]
-        for analysis in scenario.file.analyses:
-            rows = store.rows(blocks, analysis)
-            summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
-            summary.append(medians(rows))
-            summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
-        designs.append(design_row(design, store.flow(blocks)))
-    return Result(scenario, pd.concat(summary, ignore_index=True), pd.DataFrame(designs), estimands, n_computed)
+    blocks = [block for block in all_blocks(scenario) if block.design == design]
+    flow = store.flow(blocks)
+    estimands = estimand_table(scenario, design, float(flow["window_difference"].mean()))
+    summary = []
+    for analysis in scenario.file.analyses:
+        rows = store.rows(blocks, analysis)
+        summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
+        summary.append(medians(rows))
+        summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
+    return design, (pd.concat(summary, ignore_index=True), design_row(design, flow), estimands)
 
 
-def estimand_table(scenario: Scenario) -> pd.DataFrame:
-    """One row per design x outcome x truth: the estimand's true value and what it is made of, in baseline SDs."""
-    names, file = scenario.names, scenario.file
+def estimand_table(scenario: Scenario, design: str, window: float) -> pd.DataFrame:
+    """A row per outcome x truth: the estimand's true value and what it is made of, in baseline SDs.
+
+    window : difference between the arms that the windows make at the final visit, mean over the calendars.
+    """
+    plan, file = scenario.design(design), scenario.file
+    arms, contrast = plan.arm_list, plan.contrast_arms
+    value = file.estimand.true_value(file.model, scenario.names, scenario.effect, arms, contrast, window)
     rows: list[dict[str, Any]] = []
-    for label in file.designs:
-        plan = scenario.design(label)
-        window = _window_difference(scenario, label)
-        value = file.estimand.true_value(file.model, names, scenario.effect, plan.arm_list, plan.contrast_arms, window)
-        for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
-            rows += _by_outcome(label, truth, names, vars(components))
+    for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
+        rows += _by_outcome(design, truth, scenario.names, vars(components))
     return pd.DataFrame(rows)
 
 
@@ -79,17 +95,6 @@ def _by_outcome(design: str, truth: str, names: Names, components: dict[str, Any
         {"design": design, "outcome": outcome, "truth": truth} | {key: float(v[k]) for key, v in components.items()}
         for k, outcome in enumerate(names.outcome)
     ]
-
-
-def _window_difference(scenario: Scenario, design: str) -> float:
-    """Mean over the calendars of the difference that the windows make between the two arms at the final visit."""
-    contrast = scenario.design(design).contrast_arms
-    if contrast.control is None:
-        return 0.0
-    shift = scenario.file.model.window_shift_difference
-    return float(
-        np.mean([shift(scenario.names, r.allocation, r.schedule, contrast) for r in realisations(scenario, design)])
-    )
 
 
 def design_row(design: str, flow: pd.DataFrame) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import joblib
 import pandas as pd
@@ -14,6 +15,7 @@ from sim.run.store import Store
 from sim.scenario.load import Scenario
 
 Progress = Callable[[int, int], None]
+Answer = TypeVar("Answer")
 
 
 def all_blocks(scenario: Scenario) -> list[Block]:
@@ -26,26 +28,32 @@ def run_blocks(scenario: Scenario, store: Store, workers: int, progress: Progres
     blocks = all_blocks(scenario)
     missing = [block for block in blocks if not store.has(block)]
     progress(len(blocks) - len(missing), len(blocks))
-    for done, (block, rows, flow) in enumerate(_compute(scenario, missing, workers), start=1):
+    computed = in_parallel(_simulate, [(scenario, block) for block in missing], workers)
+    for done, (block, rows, flow) in enumerate(computed, start=1):
         store.put(block, rows, flow)
         progress(len(blocks) - len(missing) + done, len(blocks))
     return len(missing)
 
 
-def _compute(
-    scenario: Scenario, blocks: list[Block], workers: int
-) -> Iterator[tuple[Block, pd.DataFrame, pd.DataFrame]]:
-    if workers == 1:
-        yield from (_one(scenario, block) for block in blocks)
+def _simulate(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd.DataFrame]:
+    return block, *simulate_block(scenario, block)
+
+
+def in_parallel(
+    function: Callable[..., Answer], arguments: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[Answer]:
+    """The answers to all arguments, as they come; with one worker, in order and in this process."""
+    if workers == 1 or len(arguments) < 2:
+        yield from (function(*one) for one in arguments)
         return
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        tasks = (joblib.delayed(_one)(scenario, block) for block in blocks)
+        tasks = (joblib.delayed(function)(*one) for one in arguments)
         yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
-    get_reusable_executor().shutdown()  # idle workers would keep their memory while the parent summarises
 
 
-def _one(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd.DataFrame]:
-    return block, *simulate_block(scenario, block)
+def dismiss_workers() -> None:
+    """Idle workers keep their memory; after the last parallel step they have nothing to keep it for."""
+    get_reusable_executor().shutdown()
 
 
 def n_worker(asked: str) -> int:

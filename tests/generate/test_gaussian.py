@@ -202,9 +202,9 @@ def test_sharp_null_does_not_know_the_effect(drawn: Any) -> None:
 def test_window_shift_difference_is_the_difference_of_the_arms_exposed_means(drawn: Any) -> None:
     a, exposure, _ = drawn
     mean = expected_mean(a, exposure, NULL)[0, :, FINAL] - np.array(START)[a.stratum]
-    found = MODEL.window_shift_difference(NAMES, a, exposed(a, exposure), a.contrast)
+    found = MODEL.window_shift_difference(NAMES, a, exposed(a, exposure))
     assert found == pytest.approx(mean[a.arm == 1].mean() - mean[a.arm == 0].mean(), abs=1e-12)
-    assert MODEL.window_shift_difference(NAMES, a, never_in_a_window(a), a.contrast) == pytest.approx(0, abs=1e-12)
+    assert MODEL.window_shift_difference(NAMES, a, never_in_a_window(a)) == pytest.approx(0, abs=1e-12)
 
 
 # ---- variances and correlations -------------------------------------------------------------------------------
