@@ -1,0 +1,23 @@
+"""NextTrial: simulation-based power of the next randomised trial. The command is `nexttrial`."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def _cache_folder() -> str:
+    """Where compiled code is kept: a folder of its own for each state of the sources that are compiled.
+
+    numba looks only at the file of the function that is called, not at those it calls: without this, a changed kernel
+    could go on running as it was compiled before the change.
+    """
+    root = Path(__file__).parent
+    sources = sorted(path for path in root.rglob("*.py") if b"numba" in path.read_bytes())
+    state = hashlib.sha256()
+    for path in sources:
+        state.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(base / "nexttrial" / f"compiled-{state.hexdigest()[:16]}")
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", _cache_folder())
