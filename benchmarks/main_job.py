@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.run.blocks import Block, realisations, realise, simulate_block, trials
+from sim.run.blocks import Block, realise, simulate_block, trials
 from sim.scenario.load import Scenario, read_scenario
 from sim.streams import Streams
 
@@ -83,9 +83,10 @@ def calendar_share(scenario: Scenario) -> float:
     calendars = job = 0.0
     for design in ("ind_8", "vil_8"):
         simulate_block(scenario, Block(design, 0, 64))
-        realisations.cache_clear()
+        realise.cache_clear()
         began = time.perf_counter()
-        realisations(scenario, design)
+        for number in range(scenario.file.calendars):
+            realise(scenario, design, number)
         calendars += time.perf_counter() - began
         n = 512
         began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Self
 
@@ -29,7 +30,7 @@ class ArmPlan(Part):
         return None if self.format == "none" else self.format
 
 
-class DesignPlan(Part):
+class DesignPlan(Part, ABC):
     """Fields that every design has."""
 
     label: str
@@ -66,10 +67,14 @@ class DesignPlan(Part):
             message = "found '{contrast}'; two arms must be compared, by a contrast such as 'mixed - control'"
             yield refuse(message, "contrast", contrast=self.contrast)
 
-    def _too_many(self, n_participant: int) -> Iterator[PydanticCustomError]:
-        if n_participant > MOST_PARTICIPANTS:
-            message = f"asks for {n_participant:,} participants; at most {MOST_PARTICIPANTS:,} can be simulated"
+        if self.n_planned > MOST_PARTICIPANTS:
+            message = f"asks for {self.n_planned:,} participants; at most {MOST_PARTICIPANTS:,} can be simulated"
             yield refuse(message, "districts")
+
+    @property
+    @abstractmethod
+    def n_planned(self) -> int:
+        """Planned number of participants."""
 
     @property
     def arm_list(self) -> tuple[Arm, ...]:

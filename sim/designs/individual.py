@@ -40,7 +40,6 @@ class Individual(DesignPlan):
     def contradictions(self) -> Iterator[PydanticCustomError]:
         yield from super().contradictions()
         yield from self._needs_two_arms()
-        yield from self._too_many(self.districts * self.participants_per_district)
         per_arm = dict(zip(self.arms, apportion(self.participants_per_district, self.weights), strict=True))
         if few := [f"'{name}'" for name, n in per_arm.items() if n < 2]:
             message = f"arm {', '.join(few)} would have fewer than 2 participants in a district; at least 2 are needed"
@@ -53,6 +52,10 @@ class Individual(DesignPlan):
                 "at least 2 groups are needed (smaller training_group_size, more participants or districts)"
             )
             yield refuse(message, "training_group_size")
+
+    @property
+    def n_planned(self) -> int:
+        return self.districts * self.participants_per_district
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation; `rng` is used only where strata are left to chance."""

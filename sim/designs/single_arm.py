@@ -49,6 +49,10 @@ class SingleArm(DesignPlan):
                 message = f"arm '{name}' has {plan.participants} participants; at least 3 are needed"
                 yield refuse(message, "arms", name, "participants")
 
+    @property
+    def n_planned(self) -> int:
+        return sum(plan.participants for plan in self.arms.values())
+
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation; nothing is left to chance."""
         del rng

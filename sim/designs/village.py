@@ -60,7 +60,10 @@ class Village(DesignPlan):
                 "the village; at least 2 villages per arm are needed"
             )
             yield refuse(message, "villages_per_district")
-        yield from self._too_many(round(self.districts * self.villages_per_district * self.village_size.mean))
+
+    @property
+    def n_planned(self) -> int:
+        return round(self.districts * self.villages_per_district * self.village_size.mean)
 
     def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
         """One allocation with the village sizes that `rng` draws."""

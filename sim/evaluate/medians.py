@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
-from sim.evaluate.performance import COLUMNS, KEY
+from sim.evaluate.performance import COLUMNS, KEY, Z95
 
 TESTED = ("estimate", "standard_error", "df", "p_value", "ci_low", "ci_high")
 
@@ -28,12 +28,13 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
             value = value[np.isfinite(value)]
             if len(value) > 5:
                 low, high = value[_median_ranks(len(value))]
-                mcse = (high - low) / (2 * stats.norm.ppf(0.975))
+                mcse = (high - low) / (2 * Z95)
                 table.append([*key, f"median_{column}", np.median(value), mcse, low, high, *count])
     return pd.DataFrame(table, columns=COLUMNS)
 
 
 def _median_ranks(n: int) -> list[int]:
     """Positions of the two order statistics that hold the median with at least 95% probability."""
-    low = int(stats.binom.ppf(0.025, n, 0.5)) - 1
+    at_most = special.bdtr(np.arange(n + 1), n, 0.5)  # P(Binomial(n, 1/2) <= k)
+    low = int(np.searchsorted(at_most, 0.025)) - 1
     return [max(low, 0), min(n - 1 - low, n - 1)]

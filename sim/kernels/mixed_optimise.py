@@ -5,7 +5,7 @@ import numpy as np
 from sim.kernels.mixed_layout import kernel
 from sim.kernels.mixed_likelihood import differentiate, evaluate, sweep
 
-DONE = 1e-15  # squared Newton decrement: the step left to take, in standard errors, squared
+DONE = 1e-13  # squared Newton decrement: the step left to take, in standard errors, squared
 
 
 @kernel
@@ -95,7 +95,7 @@ def default_start(lay, st, wk, theta):  # type: ignore[no-untyped-def]
             if not theta[k] > 0.0:
                 theta[k] = variance * (0.5 if n_random > 0 else 1.0)
         elif not theta[k] >= 0.0:
-            theta[k] = 0.5 * variance / n_random
+            theta[k] = variance * (0.4 if lay.has_participant and k == lay.n_class else 0.05)
     return True
 
 

@@ -17,7 +17,7 @@ from sim.scenario.load import Scenario
 from sim.streams import Streams
 from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Ints, Schedule, Trial
 
-BLOCK_SIZE = 512
+SPAN, N_PART = 2048, 4
 REASONS = ("", "not estimable or not converged", "not finite")
 NAMED = ("replicate", "outcome", "truth", "analysis", "estimate", "standard_error", "df", "status")
 
@@ -26,19 +26,28 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Block:
-    """Replicates first .. first + size - 1 of a design, numbered from 0."""
+    """Part of the replicates first .. first + size - 1 of a design: those on its share of the `n_calendar` calendars.
+
+    Replicate r is on calendar r modulo n_calendar. Few calendars with many replicates each cost less than many with
+    few: a calendar is drawn, and its matrices are made, once for all of its replicates in a block.
+    """
 
     design: str
     first: int
     size: int
+    part: int = 0
+    n_part: int = 1
+    n_calendar: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.design}-{self.first:09d}-{self.size}"
+        return f"{self.design}-{self.first:09d}-{self.size}-{self.part + 1}of{self.n_part}"
 
     @property
     def replicate(self) -> Ints:
-        return np.arange(self.first, self.first + self.size, dtype=np.int32)
+        number = np.arange(self.first, self.first + self.size, dtype=np.int32)
+        is_mine = number % self.n_calendar * self.n_part // self.n_calendar == self.part
+        return np.asarray(number[is_mine])
 
 
 @dataclass(frozen=True)
@@ -49,11 +58,17 @@ class Realisation:
     schedule: Schedule
 
 
-def blocks_of(design: str, n_replicate: int) -> list[Block]:
-    """The blocks that make up replicates 0 .. n_replicate - 1."""
-    return [Block(design, first, min(BLOCK_SIZE, n_replicate - first)) for first in range(0, n_replicate, BLOCK_SIZE)]
+def blocks_of(design: str, n_replicate: int, n_calendar: int) -> list[Block]:
+    """The blocks that make up replicates 0 .. n_replicate - 1, SPAN replicates in N_PART blocks at a time."""
+    blocks = [
+        Block(design, first, min(SPAN, n_replicate - first), part, N_PART, n_calendar)
+        for first in range(0, n_replicate, SPAN)
+        for part in range(N_PART)
+    ]
+    return [block for block in blocks if len(block.replicate)]
 
 
+@functools.lru_cache(maxsize=64)
 def realise(scenario: Scenario, design: str, number: int) -> Realisation:
     """Calendar `number` of a design: a pure function of (seed, design, number)."""
     streams = Streams(scenario.file.seed, design)
@@ -63,30 +78,23 @@ def realise(scenario: Scenario, design: str, number: int) -> Realisation:
     return Realisation(allocation, dates)
 
 
-@functools.lru_cache(maxsize=4)
-def realisations(scenario: Scenario, design: str) -> list[Realisation]:
-    """All calendars of a design, drawn once per process."""
-    return [realise(scenario, design, number) for number in range(scenario.file.calendars)]
-
-
 def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of every replicate x outcome x analysis x truth, and one row per replicate of who was seen when.
 
     The result is the same whichever block, process or machine of the same kind a replicate is computed in.
     """
-    calendars = realisations(scenario, block.design)
     streams = Streams(scenario.file.seed, block.design)
     fits: list[Columns] = []
     flow: list[pd.DataFrame] = []
-    for number, realisation in enumerate(calendars):
-        replicate = block.replicate[block.replicate % len(calendars) == number]
-        if len(replicate):
-            trial, observed = trials(scenario, realisation, streams, replicate)
-            fits += [
-                _columns(scenario, replicate, position, method.analyse(trial))
-                for position, method in enumerate(scenario.file.analyses.values())
-            ]
-            flow.append(_flow(scenario, block.design, realisation, observed, replicate))
+    calendar = block.replicate % scenario.file.calendars
+    for number in np.unique(calendar).tolist():
+        realisation, replicate = realise(scenario, block.design, number), block.replicate[calendar == number]
+        trial, observed = trials(scenario, realisation, streams, replicate)
+        fits += [
+            _columns(scenario, replicate, position, method.analyse(trial))
+            for position, method in enumerate(scenario.file.analyses.values())
+        ]
+        flow.append(_flow(scenario, block.design, realisation, observed, replicate))
     seen = pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True)
     return _rows(scenario, block.design, fits), seen
 

@@ -19,8 +19,10 @@ Answer = TypeVar("Answer")
 
 
 def all_blocks(scenario: Scenario) -> list[Block]:
-    """Every block of every design, design by design: a worker draws the calendars of few designs."""
-    return [block for design in scenario.file.designs for block in blocks_of(design, scenario.file.replicates)]
+    """Every block of every design, the largest designs first, so that no worker ends long after the others."""
+    plans = scenario.file.designs
+    by_size = sorted(plans, key=lambda design: plans[design].n_planned, reverse=True)
+    return [b for design in by_size for b in blocks_of(design, scenario.file.replicates, scenario.file.calendars)]
 
 
 def run_blocks(scenario: Scenario, store: Store, workers: int, progress: Progress) -> int:

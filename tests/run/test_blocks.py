@@ -22,15 +22,20 @@ def scenario():
 
 
 def test_blocks_cover_every_replicate_once():
-    blocks = blocks_of("d", 1300)
-    assert np.array_equal(np.concatenate([b.replicate for b in blocks]), np.arange(1300))
-    assert len({b.name for b in blocks}) == len(blocks)
+    for n_replicate in (1, 3, 64, 2000, 5000):
+        for n_calendar in (1, 3, 64):
+            blocks = blocks_of("d", n_replicate, n_calendar)
+            numbers = np.concatenate([b.replicate for b in blocks])
+            assert np.array_equal(np.sort(numbers), np.arange(n_replicate))
+            assert len({b.name for b in blocks}) == len(blocks)
+            assert all(len(b.replicate) for b in blocks)
 
 
 @pytest.mark.parametrize("design", ["ind_1", "vil_1"])
 def test_rows_same_bits_for_any_block_size_and_order(scenario, design):
     whole, flow = simulate_block(scenario, Block(design, 0, 70))
-    parts = [simulate_block(scenario, Block(design, first, size)) for first, size in ((65, 5), (0, 1), (1, 64))]
+    blocks = (Block(design, 65, 5), Block(design, 0, 1), Block(design, 1, 64, 1, 2, 64), Block(design, 1, 64, 0, 2, 64))
+    parts = [simulate_block(scenario, block) for block in blocks]
     rows = pd.concat([p[0] for p in parts]).sort_values("replicate", kind="stable", ignore_index=True)
     same(whole, rows)
     same(flow, pd.concat([p[1] for p in parts]).sort_values("replicate", kind="stable", ignore_index=True))
