@@ -146,7 +146,7 @@ def main() -> None:
         f"main job: {len(scenario.file.designs)} designs x {len(scenario.names.outcome)} outcomes x 2 truths x {n} "
         f"replicates, {n_fit:,} fits: {seconds:.1f} s, peak {peak:.0f} MB over all processes"
     )
-    for replicates in (n // 4, n * 4):
+    for replicates in (n // 2, n * 2):
         seconds, peak = main_job(replicates)
         print(f"  {replicates} replicates: {seconds:.1f} s, peak {peak:.0f} MB")
     print(f"calendars: {calendar_share(scenario):.1%} of the job in one process")

@@ -96,7 +96,7 @@ def _power(result: Result) -> Table:
         f"Power of the primary analysis ({primary}), {n:,} replicates per design",
         f"Power ± Monte Carlo standard error; {'two' if hypotheses.sides == 2 else 'one'}-sided tests at "
         f"{hypotheses.alpha:g}. {rule}: after adjusting the {len(outcomes)} outcomes for one another. type I: share of "
-        f"false rejections when nobody gains.{note}",
+        f"false rejections when nobody gains (any: of at least one, adjusted).{note}",
         ["design", "", *outcomes, "any", "all"],
     )  # fmt: skip
     adjusted = f"{primary}+{rule}"
@@ -109,7 +109,8 @@ def _power(result: Result) -> Table:
             table.add_row(design if label == "power" else "", label, *cells)
         false = partial(_measure, result, "type_1_error", design=design, analysis=primary)
         error = [_cell(false(outcome=outcome), 3) for outcome in outcomes]
-        any_error = _cell(_measure(result, "family_wise_error", design=design, analysis=primary, outcome="*any"), 3)
+        family = adjusted if rule != "none" else primary
+        any_error = _cell(_measure(result, "family_wise_error", design=design, analysis=family, outcome="*any"), 3)
         table.add_row("", "type I", *error, any_error, "", end_section=True)
     return table
 

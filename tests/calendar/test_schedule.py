@@ -109,7 +109,9 @@ def test_training_dates_against_slow_version(training_days: int, teams: int, bef
 @pytest.fixture(scope="module")
 def shipped() -> list[tuple[Allocation, Schedule]]:
     scenario = read_scenario(Path(__file__).parents[2] / "scenarios/crm_rwanda.yaml")
-    drawn = [realise(scenario, name, number) for name in ("ind_4_inside", "vil_8_formats") for number in range(8)]
+    drawn = [
+        realise(scenario, name, number) for name in ("ind_4_inside", "ind_8_formats", "vil_4") for number in range(8)
+    ]
     return [(r.allocation, r.schedule) for r in drawn]
 
 

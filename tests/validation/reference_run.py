@@ -4,6 +4,7 @@ Each folder of results/reference/ holds what `nexttrial run` wrote (without the 
 `first_replicates.csv`: means and rejections of the first replicates of every design, which a test recomputes.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +25,13 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference"
 SCENARIOS = ("crm_rwanda", "habimana_2026_reenacted")
 FIRST = 64
+SHOWN = {
+    "designs": ("crm_rwanda", "Next trial"),
+    "power": ("crm_rwanda", "Power of"),
+    "methods": ("crm_rwanda", "Type I error"),
+    "control": ("habimana_2026_reenacted", "What the missing control"),
+    "seed": ("habimana_2026_reenacted", "The seed study, re-enacted"),
+}
 KEY = ["design", "outcome", "analysis", "truth"]
 
 
@@ -53,12 +61,26 @@ def make(name: str) -> None:
     result = run(scenario, store, n_worker("auto"), lambda done, total: print(f"{name}: {done}/{total}"), new_run=True)
     if scenario.has_control:
         power_figure(result, folder)
+    shutil.rmtree(folder / "blocks")
     store.write_manifest("complete")
     store.write_table("first_replicates.csv", first_replicates(scenario))
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=WIDTH).print(run_tables(result))
 
 
+def show_in_readme() -> None:
+    """Put the tables that README.md shows between its markers, as they were printed."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for marker, (name, title) in SHOWN.items():
+        printed = (FOLDER / name / "table.txt").read_text(encoding="utf-8")
+        [table] = [part for part in printed.split("\n\n") if part.startswith(title)]
+        lines = "\n".join(line.rstrip() for line in table.splitlines())
+        block = f"<!-- {marker} -->\n```text\n{lines}\n```\n<!-- /{marker} -->"
+        readme = re.sub(rf"<!-- {marker} -->.*<!-- /{marker} -->", lambda _, b=block: b, readme, flags=re.S)
+    (ROOT / "README.md").write_text(readme, encoding="utf-8")
+
+
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or SCENARIOS:
         make(wanted)
+    show_in_readme()
