@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -160,6 +161,8 @@ def run(
     scenario = scenario.with_changes(replicates=replicates, seed=seed, designs=design or None)
     store = Store(out or Path("results") / scenario.name, scenario)
     began = time.perf_counter()
+    if not quiet and not Path(os.environ["NUMBA_CACHE_DIR"]).exists():
+        typer.echo("first run of this version: compiling, which takes about a minute, once", err=True)
     with _progress(scenario.name, quiet=quiet) as progress:
         result = run_job(scenario, store, n_worker(workers), progress, new_run=new_run)
     from sim.report.figures import power_figure
