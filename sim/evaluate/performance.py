@@ -33,7 +33,9 @@ NAME_UNDER_NULL = {
     "power_among_ok": "type_1_error_among_ok",
 }
 _NUMBER = ("estimate", "standard_error", "df", "p_value", "ci_low", "ci_high")
-ONLY_UNDER_ALTERNATIVE = ("power_correct_sign", "power_net_of_demand", "type_s", "type_m", "demand_inflation")
+ONLY_UNDER_ALTERNATIVE = (
+    "power_correct_sign", "power_net_of_demand", "coverage_net_of_demand", "type_s", "type_m", "demand_inflation",
+)  # fmt: skip
 
 
 class Fits(NamedTuple):
@@ -120,18 +122,32 @@ def sort_fits(rows: pd.DataFrame, cell: Sequence[str]) -> Fits:
 
 def true_and_demand(key: pd.DataFrame, true_value: TrueValue) -> tuple[Real, Real]:
     """True value of the estimand and demand inflation of each cell, two (C,) arrays; ValueError if a cell has none."""
-    if isinstance(true_value, pd.DataFrame):
-        column = ["design", "outcome", "truth", "true_value", "demand_inflation"]
-        table = true_value if "design" in true_value else true_value.reset_index()
-        known = {(d, o, h): (value, demand) for d, o, h, value, demand in table[column].itertuples(index=False)}
-    else:
-        known = dict(true_value)
+    known = _known(true_value)
     wanted = [(str(d), str(o), str(h)) for d, o, h in key[["design", "outcome", "truth"]].itertuples(index=False)]
     missing = sorted(set(wanted) - set(known))
     if missing:
         raise ValueError(f"no true value for (design, outcome, truth) = {missing[0]}; known: {sorted(known)}")
     pair = np.array([known[name] for name in wanted], dtype=float).reshape(-1, 2)
     return pair[:, 0], pair[:, 1]
+
+
+def demand_without_effect(key: pd.DataFrame, true_value: TrueValue) -> Real:
+    """(C,) the demand inflation that trained people would report if nobody gained: the alternative's; NaN elsewhere."""
+    known = _known(true_value)
+    return np.array(
+        [
+            known.get((str(d), str(o), "alternative"), (0.0, 0.0))[1] if h == "null" else np.nan
+            for d, o, h in key[["design", "outcome", "truth"]].itertuples(index=False)
+        ]
+    )
+
+
+def _known(true_value: TrueValue) -> dict[tuple[str, str, str], tuple[float, float]]:
+    if not isinstance(true_value, pd.DataFrame):
+        return dict(true_value)
+    column = ["design", "outcome", "truth", "true_value", "demand_inflation"]
+    table = true_value if "design" in true_value else true_value.reset_index()
+    return {(d, o, h): (value, demand) for d, o, h, value, demand in table[column].itertuples(index=False)}
 
 
 def rejects(p_value: Real, estimate: Real, alpha: float, sides: Sides) -> Bool:
@@ -166,15 +182,19 @@ def summarise(rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Si
     alpha : in (0, 1).  sides : 2, or 1 for an upper one-sided test, whose p-values in `rows` are one-sided already.
 
     Rejections are counted among all replicates, a failed fit as not rejecting (`power`) or as rejecting
-    (`power_if_failures_reject`); `power_among_ok`, bias, standard errors, coverage and MSE take the valid fits; type S
-    and type M the valid fits that reject. An interval without both limits covers nothing. A measure that has no value
-    or no MCSE (a single valid fit, type S and M of a true value of 0) has no row.
+    (`power_if_failures_reject`); under the null `type_1_error_with_demand` is the share of rejections had the trained
+    inflated their reports though nobody gained, as the trial itself would test them. `power_among_ok`, bias, standard
+    errors, coverage and MSE take the valid fits; type S and type M the valid fits that reject. An interval without both
+    limits covers nothing. A measure that has no value or no MCSE (a single valid fit, type S and M of a true value of
+    0) has no row.
     References: see the module.
     """
     fits = sort_fits(rows, KEY)
     true, demand = true_and_demand(fits.key, true_value)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        measured = _rejection(fits, true, demand, alpha, sides) | _accuracy(fits, true)
+        measured = _rejection(fits, true, demand, alpha, sides) | _accuracy(fits, true, demand)
+        inflated = demand_without_effect(fits.key, true_value)
+        measured["type_1_error_with_demand"] = _rejection_of_demand(fits, inflated, alpha, sides)
     fixed = np.zeros(len(true))
     measured |= {"true_value": normal(true, fixed), "demand_inflation": normal(demand, fixed)}
     n_ok, n_singular = (_sum(status, fits) for status in (fits.is_ok, fits.is_singular))
@@ -217,7 +237,14 @@ def _rejection(fits: Fits, true: Real, demand: Real, alpha: float, sides: Sides)
     }
 
 
-def _accuracy(fits: Fits, true: Real) -> dict[str, Measured]:
+def _rejection_of_demand(fits: Fits, demand: Real, alpha: float, sides: Sides) -> Measured:
+    """Share of rejections had the estimates held this much demand inflation; NaN where it is NaN."""
+    added = np.repeat(np.nan_to_num(demand), fits.n_row)
+    n_reject = _sum(rejects(net_p_value(fits, -added, sides), fits.estimate + added, alpha, sides), fits)
+    return proportion(np.where(np.isnan(demand), np.nan, n_reject), fits.n_row)
+
+
+def _accuracy(fits: Fits, true: Real, demand: Real) -> dict[str, Measured]:
     """Bias, standard errors, coverage and MSE of the valid fits (Morris, White, Crowther 2019, table 6)."""
     n = _sum(fits.is_valid, fits)
 
@@ -248,6 +275,7 @@ def _accuracy(fits: Fits, true: Real) -> dict[str, Measured]:
         "model_se": normal(model_se, np.sqrt(spread / (4 * n * model_variance))),
         "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse),
         "coverage": covers(true),
+        "coverage_net_of_demand": covers(true + demand),
         "bias_eliminated_coverage": covers(centre),
         "mse": normal(mean(error), np.sqrt(variance(error) / n)),
     }

@@ -36,14 +36,16 @@ def power_figure(result: Result, folder: Path) -> Path:
     people = result.designs["n_participant"].to_list()
     axes[0][0].set_yticks(range(len(designs)), [f"{d}  ({n:.0f})" for d, n in zip(designs, people, strict=True)])
     axes[0][0].set_ylim(len(designs) - 0.5, -0.5)
+    net = "" if headline_measure(result) == "power" else ", net of demand inflation"
     windows = ", ".join(result.scenario.names.window) or "none"
     figure.suptitle(result.scenario.file.title, x=0.01, ha="left", fontweight="bold")
     note = (
-        f"{primary}, {result.scenario.file.replicates:,} replicates a design (people in brackets), bars: 95% Monte "
-        f"Carlo interval. Diamonds on a tinted row: final visits inside the {windows} window. Dashed: power {TARGET:g}."
+        f"{primary}{net}, {result.scenario.file.replicates:,} replicates a design (people in brackets), bars: 95% "
+        f"Monte Carlo interval.\nDiamonds on a tinted row: final visits inside the {windows} window. Dashed: power "
+        f"{TARGET:g}."
     )
     figure.text(0.01, 0.012, note, fontsize=8, color="0.25")
-    figure.tight_layout(rect=(0, 0.035, 1, 0.985))
+    figure.tight_layout(rect=(0, 0.055, 1, 0.985))
     folder.mkdir(parents=True, exist_ok=True)
     with plt.rc_context({"svg.hashsalt": "nexttrial"}):
         figure.savefig(folder / "power.svg", metadata={"Date": None})

@@ -42,7 +42,10 @@ def _cell(row: pd.DataFrame, digits: int = 2) -> str:
     if row.empty:
         return "-"
     estimate, mcse = float(row["estimate"].iloc[0]), float(row["mcse"].iloc[0])
-    return f"{estimate:.{digits}f} ±{_short(mcse)}"
+    shown = f"{estimate:.{digits}f}"
+    if estimate < 1 and shown == "1.00":
+        shown = ">.99"
+    return f"{shown} ±{_short(mcse)}"
 
 
 def _short(mcse: float) -> str:
@@ -59,8 +62,8 @@ def _table(title: str, caption: str, columns: Iterable[str]) -> Table:
 def _designs(result: Result) -> Table:
     table = _table(
         f"{result.scenario.file.title}: the designs",
-        "People, clusters and dates are means over replicates. Lost: share of participants not seen at the final "
-        "visit. In window: share of final visits due inside a window.",
+        "People and clusters are means, dates medians over replicates. Lost: share of participants not seen at the "
+        "final visit. In window: share of final visits due inside a window.",
         ["design", "people", "clusters", "districts", "first training", "last visit", "lost", "in window"],
     )  # fmt: skip
     clusters = {"village": "villages", "individual": "groups", "single_arm": "groups"}
@@ -86,17 +89,20 @@ def _power(result: Result) -> Table:
     outcomes = result.scenario.names.outcome
     n = result.scenario.file.replicates
     measure = headline_measure(result)
+    net = "" if measure == "power" else ", net of demand inflation"
     note = (
-        " Demand inflation is no effect: it is taken out of each estimate before its test (with it: `power` in "
-        "summary.csv)."
+        " Demand inflation is no effect: it is taken out of each estimate before its test (`power_net_of_demand` in "
+        "summary.csv; with it: `power`). demand: share of rejections when nobody gains but the trained still inflate "
+        "their reports, as the trial itself would test them."
         if measure != "power"
         else ""
     )
     table = _table(
-        f"Power of the primary analysis ({primary}), {n:,} replicates per design",
+        f"Power of the primary analysis ({primary}){net}, {n:,} replicates per design",
         f"Power ± Monte Carlo standard error; {'two' if hypotheses.sides == 2 else 'one'}-sided tests at "
-        f"{hypotheses.alpha:g}. {rule}: after adjusting the {len(outcomes)} outcomes for one another. type I: share of "
-        f"false rejections when nobody gains (any: of at least one, adjusted).{note}",
+        f"{hypotheses.alpha:g}. any, all: of the outcomes. {rule}: after adjusting the {len(outcomes)} outcomes for "
+        "one another. type I: share of false rejections when nobody gains (any: of at least one, adjusted)."
+        f"{note}",
         ["design", "", *outcomes, "any", "all"],
     )  # fmt: skip
     adjusted = f"{primary}+{rule}"
@@ -111,7 +117,10 @@ def _power(result: Result) -> Table:
         error = [_cell(false(outcome=outcome), 3) for outcome in outcomes]
         family = adjusted if rule != "none" else primary
         any_error = _cell(_measure(result, "family_wise_error", design=design, analysis=family, outcome="*any"), 3)
-        table.add_row("", "type I", *error, any_error, "", end_section=True)
+        table.add_row("", "type I", *error, any_error, "", end_section=measure == "power")
+        if measure != "power":
+            inflated = partial(_measure, result, "type_1_error_with_demand", design=design, analysis=primary)
+            table.add_row("", "demand", *[_cell(inflated(outcome=o), 3) for o in outcomes], "", "", end_section=True)
     return table
 
 
@@ -121,8 +130,8 @@ def _methods(result: Result) -> Table:
     table = _table(
         "Type I error of every analysis: mean over the outcomes (largest)",
         "Nominal level "
-        f"{result.scenario.file.hypotheses.alpha:g}. An analysis far above it cannot be planned with, whatever its "
-        "power.",
+        f"{result.scenario.file.hypotheses.alpha:g}, each rate ±{_short(_typical_mcse(result))}. An analysis far above "
+        "it cannot be planned with, whatever its power.",
         ["design", *analyses],
     )
     for design in result.scenario.file.designs:
@@ -133,6 +142,11 @@ def _methods(result: Result) -> Table:
             cells.append(f"{rate.mean():.3f} ({rate.max():.3f})")
         table.add_row(design, *cells)
     return table
+
+
+def _typical_mcse(result: Result) -> float:
+    alpha = result.scenario.file.hypotheses.alpha
+    return float((alpha * (1 - alpha) / result.scenario.file.replicates) ** 0.5)
 
 
 def _before_after(result: Result) -> Group:
@@ -183,8 +197,8 @@ def _estimand(result: Result) -> Table:
     table = _table(
         "The estimand: mean difference at the final visit, everyone as allocated, in baseline SDs",
         "effect = planned + format + strata + attendance + leakage: what those miss who attend too little, and what "
-        "the untreated pick up. Demand inflation is in the self-report but is no effect. The windows themselves make "
-        f"a difference of at most {widest:.3f} between the arms.",
+        "the untreated pick up. Demand inflation is in the self-report but is no effect. The windows themselves move "
+        f"the arms apart by at most {widest:.3f} on average over the calendars.",
         ["designs", "outcome", "planned", "format", "strata", "attendance", "leakage", "effect", "demand"],
     )
     truth = result.estimands[result.estimands["truth"] == "alternative"].round(dict.fromkeys(COMPONENTS, 9))

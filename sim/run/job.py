@@ -73,7 +73,7 @@ def _evaluate_design(
         summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
         summary.append(medians(rows))
         summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
-    return design, (pd.concat(summary, ignore_index=True), design_row(design, flow), estimands)
+    return design, (pd.concat(summary, ignore_index=True), design_row(design, flow, scenario.file.calendars), estimands)
 
 
 def estimand_table(scenario: Scenario, design: str, window: float) -> pd.DataFrame:
@@ -97,24 +97,34 @@ def _by_outcome(design: str, truth: str, names: Names, components: dict[str, Any
     ]
 
 
-def design_row(design: str, flow: pd.DataFrame) -> dict[str, Any]:
-    """One row of designs.csv: means over replicates, each random one with its Monte Carlo standard error."""
-    n = len(flow)
+MEANS = (
+    "n_participant", "n_cluster", "n_district", "n_visit_planned", "n_visit_observed", "share_observed_final",
+    "share_observed_final_trained", "share_observed_final_untreated", "share_final_in_window",
+)  # fmt: skip
+
+
+def design_row(design: str, flow: pd.DataFrame, n_calendar: int) -> dict[str, Any]:
+    """One row of designs.csv: means over replicates, each random one with its Monte Carlo standard error.
+
+    Replicates on one calendar share its people and dates, so the error is that of a mean over calendars. Dates are
+    medians: a mean could fall on a day on which nobody is trained.
+    """
     row: dict[str, Any] = {"design": design}
-    for column in ("n_participant", "n_cluster", "n_district", "n_visit_planned", "n_visit_observed",
-                   "share_observed_final", "share_observed_final_trained", "share_observed_final_untreated",
-                   "share_final_in_window"):  # fmt: skip
-        value = flow[column].to_numpy(float)
-        row[column] = value.mean()
-        if n > 1 and np.ptp(value) > 0:
-            row[f"{column}_mcse"] = value.std(ddof=1) / np.sqrt(n)
-    start, last = flow["start_day"].to_numpy(float), flow["last_visit_day"].to_numpy(float)
-    row |= {"start_date": _date(start.mean()), "last_visit_date": _date(last.mean())}
-    row |= {"duration_days": float((last - start).mean()), "cost": None, "currency": None}
-    if n > 1:
-        row["duration_days_mcse"] = float((last - start).std(ddof=1) / np.sqrt(n))
-    return row
+    for column in MEANS:
+        row |= _mean_and_mcse(column, flow[column], flow["replicate"] % n_calendar)
+    row |= {"start_date": _date(flow["start_day"]), "last_visit_date": _date(flow["last_visit_day"])}
+    duration = flow["last_visit_day"] - flow["start_day"]
+    row |= _mean_and_mcse("duration_days", duration, flow["replicate"] % n_calendar)
+    return row | {"cost": None, "currency": None}
 
 
-def _date(day: float) -> str:
-    return str(np.datetime64(round(day), "D"))
+def _mean_and_mcse(name: str, value: pd.Series[float], calendar: pd.Series[int]) -> dict[str, float]:
+    by_calendar = value.groupby(calendar).mean()
+    found = {name: float(value.mean())}
+    if len(by_calendar) > 1 and value.min() < value.max():
+        found[f"{name}_mcse"] = float(by_calendar.std() / np.sqrt(len(by_calendar)))
+    return found
+
+
+def _date(day: pd.Series[int]) -> str:
+    return str(np.datetime64(int(day.quantile(0.5, interpolation="lower")), "D"))

@@ -57,7 +57,7 @@ def one_cell(rows, true_value, demand=0.0, **keywords):
     return summarise(rows, {cell: (true_value, demand)}, ALPHA, **keywords).set_index("measure")
 
 
-def slow_measures(cell, true, demand, is_null, alpha=ALPHA):
+def slow_measures(cell, true, demand, is_null, alpha=ALPHA, inflation=0.3):
     """Morris, White, Crowther 2019, table 6, one cell at a time, in the book's words: measure -> (estimate, MCSE)."""
     n = len(cell)
     ok = cell[cell["status"] != "failed"]
@@ -94,9 +94,13 @@ def slow_measures(cell, true, demand, is_null, alpha=ALPHA):
             "bias_eliminated_coverage": covers(np.mean(estimate)),
             "mse": (np.mean(error), np.std(error, ddof=1) / np.sqrt(m)),
         }
+    if is_null:
+        p_inflated = 2 * stats.t.sf(np.abs(estimate + inflation) / se, ok["df"])
+        result["type_1_error_with_demand"] = share(int((p_inflated <= alpha).sum()), n)
     if not is_null:
         p_net = 2 * stats.t.sf(np.abs(estimate - demand) / se, ok["df"])
         result["demand_inflation"] = (demand, 0.0)
+        result["coverage_net_of_demand"] = covers(true + demand)
         result["power_net_of_demand"] = share(int((p_net <= alpha).sum()), n)
         result["power_correct_sign"] = share(int((significant * true > 0).sum()), n)
         result["type_s"] = share(int((significant * true < 0).sum()), n_significant)
@@ -148,6 +152,7 @@ def test_hand_computed_table():
         "model_se": 1.0,
         "relative_error_model_se": 100 * (np.sqrt(3 / 5) - 1),
         "coverage": 3 / 4,  # 4 - 1.96 > 2
+        "coverage_net_of_demand": 3 / 4,  # 1 + 1.96 < 2 + 1.5
         "bias_eliminated_coverage": 1.0,
         "mse": 1.5,
         "type_s": 0.0,
