@@ -93,9 +93,9 @@ def test_bad_scenarios_are_3_with_every_message(tmp_path):
     assert done.returncode == 3
     assert done.stdout == f"{SCENARIO}: ok, 11 designs x 4 outcomes\n"
     lines = done.stderr.splitlines()
-    sides = 1 + SCENARIO.read_text(encoding="utf-8").splitlines().index("  sides: 2")
+    alpha = 1 + first.splitlines().index("  alpha: 1")
     assert [line.split()[0] for line in lines] == [
-        "first.yaml:10:1", "first.yaml:15:9", f"first.yaml:{sides}:10", "missing.yaml", "second.yaml:1:1", "5",
+        "first.yaml:10:1", "first.yaml:15:9", f"first.yaml:{alpha}:10", "missing.yaml", "second.yaml:1:1", "5",
     ]  # fmt: skip
     assert lines[-1] == "5 errors"
 
