@@ -81,7 +81,7 @@ def test_unknown_design_names_the_nearest_message():
 def test_good_scenario_is_0():
     done = nexttrial("validate", *sorted(SCENARIOS.glob("*.yaml")))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "crm_rwanda.yaml: ok, 11 designs x 4 outcomes" in done.stdout
+    assert "crm_rwanda.yaml: ok, 10 designs x 4 outcomes" in done.stdout
 
 
 def test_bad_scenarios_are_3_with_every_message(tmp_path):
@@ -91,7 +91,7 @@ def test_bad_scenarios_are_3_with_every_message(tmp_path):
     (tmp_path / "second.yaml").write_text("- a\n", encoding="utf-8")
     done = nexttrial("validate", "first.yaml", "second.yaml", SCENARIO, "missing.yaml", cwd=tmp_path)
     assert done.returncode == 3
-    assert done.stdout == f"{SCENARIO}: ok, 11 designs x 4 outcomes\n"
+    assert done.stdout == f"{SCENARIO}: ok, 10 designs x 4 outcomes\n"
     lines = done.stderr.splitlines()
     alpha = 1 + first.splitlines().index("  alpha: 1")
     assert [line.split()[0] for line in lines] == [

@@ -11,7 +11,7 @@ import pandas as pd
 from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
-from sim.run.local import Progress, all_blocks, dismiss_workers, in_parallel, run_blocks
+from sim.run.local import Progress, all_blocks, dismiss_workers, run_blocks
 from sim.run.store import Store
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS, Names
@@ -37,19 +37,17 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
     """Compute what is missing, summarise everything, write the result folder."""
     store.open(new_run=new_run)
     n_computed = run_blocks(scenario, store, workers, progress)
-    result = evaluate(scenario, store, workers, n_computed)
     dismiss_workers()
+    result = evaluate(scenario, store, n_computed)
     store.write_table("summary.csv", result.summary)
     store.write_table("designs.csv", result.designs)
     store.write_table("estimands.csv", result.estimands)
     return result
 
 
-def evaluate(scenario: Scenario, store: Store, workers: int = 1, n_computed: int = 0) -> Result:
+def evaluate(scenario: Scenario, store: Store, n_computed: int = 0) -> Result:
     """Summaries of the stored blocks, design by design."""
-    designs = list(scenario.file.designs)
-    answers = dict(in_parallel(_evaluate_design, [(scenario, store, design) for design in designs], workers))
-    summary, row, estimands = zip(*(answers[design] for design in designs), strict=True)
+    summary, row, estimands = zip(*(_evaluate_design(scenario, store, d) for d in scenario.file.designs), strict=True)
     return Result(
         scenario,
         pd.concat(summary, ignore_index=True),
@@ -61,7 +59,7 @@ def evaluate(scenario: Scenario, store: Store, workers: int = 1, n_computed: int
 
 def _evaluate_design(
     scenario: Scenario, store: Store, design: str
-) -> tuple[str, tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]]:
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
     """Summary, row of designs.csv and estimands of one design; the rows of one analysis are in memory at a time."""
     hypotheses = scenario.file.hypotheses
     blocks = [block for block in all_blocks(scenario) if block.design == design]
@@ -73,7 +71,7 @@ def _evaluate_design(
         summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
         summary.append(medians(rows))
         summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
-    return design, (pd.concat(summary, ignore_index=True), design_row(design, flow, scenario.file.calendars), estimands)
+    return pd.concat(summary, ignore_index=True), design_row(design, flow, scenario.file.calendars), estimands
 
 
 def estimand_table(scenario: Scenario, design: str, window: float) -> pd.DataFrame:

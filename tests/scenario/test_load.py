@@ -164,7 +164,7 @@ MISTAKES = {
                               "designs.ind_1.arms.mixed.format", "'mixd' has no entry under model.format_effect"),
     "no effect for a format": (
         "    mixed: {value: 0 SD, low: 0 SD, high: 0 SD, basis: assumption, source: \"reference format\"}\n", "",
-        "  format_effect:", "model.format_effect.mixed", "is missing; 11 arms are trained in this format"),
+        "  format_effect:", "model.format_effect.mixed", "is missing; 10 arms are trained in this format"),
     "effect without format": (
         "    separate:\n",
         "    online: {value: 0 SD, low: 0 SD, high: 0 SD, basis: assumption, source: x}\n    separate:\n",
