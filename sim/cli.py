@@ -163,8 +163,12 @@ def run(
     began = time.perf_counter()
     if not quiet and not Path(os.environ["NUMBA_CACHE_DIR"]).exists():
         typer.echo("first run of this version: compiling, which takes about a minute, once", err=True)
-    with _progress(scenario.name, quiet=quiet) as progress:
-        result = run_job(scenario, store, n_worker(workers), progress, new_run=new_run)
+    try:
+        with _progress(scenario.name, quiet=quiet) as progress:
+            result = run_job(scenario, store, n_worker(workers), progress, new_run=new_run)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished blocks are kept: call it again, without --new-run, to go on", err=True)
+        raise typer.Exit(130) from None
     from sim.report.figures import power_figure
 
     if scenario.has_control:
@@ -262,9 +266,9 @@ def main() -> None:
         if isinstance(error, InvalidInput) and len(error.problems) > 1:
             typer.echo(f"{len(error.problems)} errors", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished blocks are kept, the same command goes on from them", err=True)
-        sys.exit(130)
+    except OSError as error:
+        typer.echo(f"{error.filename or 'a file'}: {error.strerror}. What was finished is kept.", err=True)
+        sys.exit(4)
     except Exception as error:
         import traceback
 

@@ -131,3 +131,10 @@ def test_run_writes_its_results(tmp_path):
     assert "Traceback" not in done.stderr
     json.loads(done.stdout)
     assert {"manifest.json", "summary.csv", "designs.csv"} <= {path.name for path in out.iterdir()}
+
+
+def test_folder_that_is_a_file_is_4_without_traceback(tmp_path):
+    (tmp_path / "taken").write_text("", encoding="utf-8")
+    done = nexttrial("run", SCENARIO, "--replicates", "4", "--design", "ind_1", "--out", str(tmp_path / "taken"))
+    assert done.returncode == 4
+    assert "taken" in done.stderr and "Traceback" not in done.stderr
