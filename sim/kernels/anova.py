@@ -24,7 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.kernels.cross_products import BoolArray, FloatArray, IntArray
-from sim.kernels.least_squares import FAILED, OK
+from sim.trial import FAILED, OK
 
 
 class AnovaFit(NamedTuple):

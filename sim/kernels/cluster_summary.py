@@ -19,7 +19,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.kernels.cross_products import BoolArray, DesignRows, FloatArray, IntArray, distinct_rows, fill_residual
-from sim.kernels.least_squares import FAILED, OK, fit_coefficient
+from sim.kernels.least_squares import fit_coefficient
+from sim.trial import FAILED, OK
 
 
 class ClusterSummaryFit(NamedTuple):

@@ -23,8 +23,7 @@ from sim.kernels.cross_products import (
     solve_lower,
     solve_lower_transposed,
 )
-
-OK, FAILED = 0, 2
+from sim.trial import FAILED, OK
 
 
 class LeastSquaresFit(NamedTuple):

@@ -41,8 +41,7 @@ from numba import njit
 from sim.kernels.mixed_accumulate import accumulate
 from sim.kernels.mixed_layout import Bool, Float, Int, allocate, lay_out, padded
 from sim.kernels.mixed_optimise import default_start, maximise, satterthwaite
-
-OK, SINGULAR, FAILED = 0, 1, 2
+from sim.trial import FAILED, OK, SINGULAR
 
 
 class MixedFit(NamedTuple):

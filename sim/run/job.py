@@ -11,7 +11,7 @@ import pandas as pd
 from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
-from sim.run.local import Progress, all_blocks, dismiss_workers, run_blocks
+from sim.run.local import Progress, all_blocks, run_blocks
 from sim.run.store import Store
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS, Names
@@ -37,7 +37,6 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
     """Compute what is missing, summarise everything, write the result folder."""
     store.open(new_run=new_run)
     n_computed = run_blocks(scenario, store, workers, progress)
-    dismiss_workers()
     result = evaluate(scenario, store, n_computed)
     store.write_table("summary.csv", result.summary)
     store.write_table("designs.csv", result.designs)

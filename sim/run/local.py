@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
 
 import joblib
 import pandas as pd
@@ -15,7 +14,6 @@ from sim.run.store import Store
 from sim.scenario.load import Scenario
 
 Progress = Callable[[int, int], None]
-Answer = TypeVar("Answer")
 
 
 def all_blocks(scenario: Scenario) -> list[Block]:
@@ -30,8 +28,7 @@ def run_blocks(scenario: Scenario, store: Store, workers: int, progress: Progres
     blocks = all_blocks(scenario)
     missing = [block for block in blocks if not store.has(block)]
     progress(len(blocks) - len(missing), len(blocks))
-    computed = in_parallel(_simulate, [(scenario, block) for block in missing], workers)
-    for done, (block, rows, flow) in enumerate(computed, start=1):
+    for done, (block, rows, flow) in enumerate(_compute(scenario, missing, workers), start=1):
         store.put(block, rows, flow)
         progress(len(blocks) - len(missing) + done, len(blocks))
     return len(missing)
@@ -41,21 +38,17 @@ def _simulate(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd
     return block, *simulate_block(scenario, block)
 
 
-def in_parallel(
-    function: Callable[..., Answer], arguments: Sequence[tuple[Any, ...]], workers: int
-) -> Iterator[Answer]:
-    """The answers to all arguments, as they come; with one worker, in order and in this process."""
-    if workers == 1 or len(arguments) < 2:
-        yield from (function(*one) for one in arguments)
+def _compute(
+    scenario: Scenario, blocks: list[Block], workers: int
+) -> Iterator[tuple[Block, pd.DataFrame, pd.DataFrame]]:
+    """The blocks as they are finished; with one worker, in order and in this process."""
+    if workers == 1:
+        yield from (_simulate(scenario, block) for block in blocks)
         return
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        tasks = (joblib.delayed(function)(*one) for one in arguments)
+        tasks = (joblib.delayed(_simulate)(scenario, block) for block in blocks)
         yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
-
-
-def dismiss_workers() -> None:
-    """Idle workers keep their memory; after the last parallel step they have nothing to keep it for."""
-    get_reusable_executor().shutdown()
+    get_reusable_executor().shutdown()  # idle workers would keep their memory while the parent summarises
 
 
 def n_worker(asked: str) -> int:

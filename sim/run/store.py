@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ class Store:
             "fingerprint": scenario.fingerprint,
             "seed": scenario.file.seed,
             "nexttrial": metadata.version("nexttrial"),
+            "code": _code_state(),
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in LIBRARIES},
         }
@@ -108,6 +110,16 @@ def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _code_state() -> str:
+    """SHA-256 of the sources that can move a number: all but the command line and the reports."""
+    root = Path(__file__).parents[1]
+    state = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.name not in ("cli.py", "__main__.py") and path.parent.name != "report":
+            state.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return state.hexdigest()
 
 
 def _cpu() -> str:

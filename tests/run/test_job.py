@@ -110,3 +110,16 @@ def test_manifest_says_what_was_run(finished):
     assert manifest["state"] == "complete"
     assert manifest["identity"]["fingerprint"] == scenario.fingerprint
     assert manifest["scenario_text"] == scenario.text
+
+
+def test_blocks_of_other_code_are_refused_message(tmp_path):
+    """Blocks computed by a changed simulator are not taken for those of this one."""
+    scenario = small_scenario(replicates=2, designs=("ind_1",))
+    store = Store(tmp_path, scenario)
+    store.open(new_run=False)
+    manifest = json.loads(store.manifest_path.read_text(encoding="utf-8"))
+    manifest["identity"]["code"] = "another"
+    store.manifest_path.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(NotResumable, match="code: another"):
+        store.open(new_run=False)
+    store.open(new_run=True)
