@@ -3,7 +3,7 @@
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, doi:10.1145/2063384.2063405) is used as a keyed counter: the key is a
 hash of (seed, design, purpose), the counter is (draw, member, cluster, replicate). Nothing is consumed in order, so
 workers, blocks, resumes, other designs and a new purpose cannot move a draw, and a larger trial contains the smaller
-one. Normals are Box-Muller on two 53-bit uniforms.
+one. Each function runs on one counter or on one per lane (sim.lanes), with the same bits.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sim.lanes import LANES, as_bits, as_real, everywhere, fma, load, log, sqrt, store, to_real, where
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-_TWO_PI = 2.0 * math.pi
 _MASK = np.uint64(0xFFFFFFFF)
+_UNIT = 1.0 / 9007199254740992.0  # 2^-53
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True)
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    """Four 32-bit words (held in uint64) of Philox4x32-10 for one counter and key, all uint64 below 2**32."""
+    """Four 32-bit words of Philox4x32-10 for a counter (lanes, or all uint64) and a key (uint64), all below 2**32."""
     for _ in range(10):
-        p0 = np.uint64(0xD2511F53) * c0
-        p1 = np.uint64(0xCD9E8D57) * c2
+        p0 = c0 * np.uint64(0xD2511F53)
+        p1 = c2 * np.uint64(0xCD9E8D57)
         c0, c1, c2, c3 = (
             (p1 >> np.uint64(32)) ^ c1 ^ k0,
             p1 & _MASK,
@@ -40,36 +42,75 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     return c0, c1, c2, c3
 
 
-@njit(cache=True, inline="always")
-def _uniform_pair(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+@njit(cache=True, error_model="numpy", forceinline=True)
+def uniform_pair(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Two uniforms strictly inside (0, 1), 53 bits each."""
     w0, w1, w2, w3 = philox(c0, c1, c2, c3, k0, k1)
-    unit = 1.0 / 9007199254740992.0
-    first = (np.float64(((w0 << np.uint64(32)) | w1) >> np.uint64(11)) + 0.5) * unit
-    second = (np.float64(((w2 << np.uint64(32)) | w3) >> np.uint64(11)) + 0.5) * unit
+    first = (to_real(((w0 << np.uint64(32)) | w1) >> np.uint64(11)) + 0.5) * _UNIT
+    second = (to_real(((w2 << np.uint64(32)) | w3) >> np.uint64(11)) + 0.5) * _UNIT
     return first, second
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def normal_pair(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    """Two independent standard normals: Box-Muller with a 53-bit radius and a 53-bit angle.
+
+    The angle's top two bits choose a quarter of the circle, the other 51 an angle within it, from -pi/4 to pi/4; sine
+    and cosine of that are their Taylor series, within 1 unit in the last place.
+    """
+    w0, w1, w2, w3 = philox(c0, c1, c2, c3, k0, k1)
+    u = (to_real(((w0 << np.uint64(32)) | w1) >> np.uint64(11)) + 0.5) * _UNIT
+    radius = sqrt(-2.0 * log(u))
+    word = (w2 << np.uint64(32)) | w3
+    within = to_real((word & np.uint64(0x3FFFFFFFFFFFFFFF)) >> np.uint64(11)) + 0.5
+    angle = fma(within, 4.0 * _UNIT * (0.5 * math.pi), -0.25 * math.pi)
+    square = angle * angle
+    sine = fma(square, 1.0 / 355687428096000.0, -1.0 / 1307674368000.0)
+    sine = fma(sine, square, 1.0 / 6227020800.0)
+    sine = fma(sine, square, -1.0 / 39916800.0)
+    sine = fma(sine, square, 1.0 / 362880.0)
+    sine = fma(sine, square, -1.0 / 5040.0)
+    sine = fma(sine, square, 1.0 / 120.0)
+    sine = fma(sine, square, -1.0 / 6.0)
+    sine = fma(sine * square, angle, angle)
+    cosine = fma(square, 1.0 / 20922789888000.0, -1.0 / 87178291200.0)
+    cosine = fma(cosine, square, 1.0 / 479001600.0)
+    cosine = fma(cosine, square, -1.0 / 3628800.0)
+    cosine = fma(cosine, square, 1.0 / 40320.0)
+    cosine = fma(cosine, square, -1.0 / 720.0)
+    cosine = fma(cosine, square, 1.0 / 24.0)
+    cosine = fma(cosine, square, -0.5)
+    cosine = fma(cosine, square, 1.0)
+    is_turned = to_real((word >> np.uint64(62)) & np.uint64(1)) > 0.5  # by a quarter of the circle
+    sign = (word >> np.uint64(63)) << np.uint64(63)  # by half of it
+    first = as_real(as_bits(where(is_turned, -sine, cosine)) ^ sign)
+    second = as_real(as_bits(where(is_turned, cosine, sine)) ^ sign)
+    return radius * first, radius * second
 
 
 @njit(cache=True, error_model="numpy")
 def _fill(key: Any, replicate: Any, cluster: Any, member: Any, normal: Any, out: Any) -> None:
-    """out[r, n, d] for replicate[r], unit (cluster[n], member[n]) and draw d; two draws share one counter."""
+    """out[r, n, d] for replicate[r], unit (cluster[n], member[n]) and draw d; two draws share one counter.
+
+    LANES units at a time; cluster and member (uint64) are padded to a multiple of LANES.
+    """
     k0 = np.uint64(key) >> np.uint64(32)
     k1 = np.uint64(key) & _MASK
-    n_draw = out.shape[2]
+    n_unit, n_draw = out.shape[1], out.shape[2]
+    pair = np.empty((2, LANES))
     for r in range(out.shape[0]):
-        c3 = np.uint64(replicate[r])
-        for n in range(out.shape[1]):
-            c1 = np.uint64(member[n])
-            c2 = np.uint64(cluster[n])
-            for pair in range((n_draw + 1) // 2):
-                u, v = _uniform_pair(np.uint64(pair), c1, c2, c3, k0, k1)
-                if normal:
-                    radius = math.sqrt(-2.0 * math.log(u))
-                    u = radius * math.cos(_TWO_PI * v)
-                    v = radius * math.sin(_TWO_PI * v)
-                out[r, n, 2 * pair] = u
-                if 2 * pair + 1 < n_draw:
-                    out[r, n, 2 * pair + 1] = v
+        c3 = everywhere(np.uint64(replicate[r]))
+        for start in range(0, n_unit, LANES):
+            c1, c2 = load(member, start // LANES), load(cluster, start // LANES)
+            for at in range(0, n_draw, 2):
+                c0 = everywhere(np.uint64(at // 2))
+                u, v = normal_pair(c0, c1, c2, c3, k0, k1) if normal else uniform_pair(c0, c1, c2, c3, k0, k1)
+                store(pair, u, 0)
+                store(pair, v, 1)
+                for lane in range(min(LANES, n_unit - start)):
+                    out[r, start + lane, at] = pair[0, lane]
+                    if at + 1 < n_draw:
+                        out[r, start + lane, at + 1] = pair[1, lane]
 
 
 class Streams:
@@ -101,5 +142,13 @@ class Streams:
 
     def _draw(self, purpose: str, replicate: Ints, cluster: Ints, member: Ints, n_draw: int, *, normal: bool) -> Floats:
         out = np.empty((len(replicate), len(member), n_draw))
-        _fill(np.uint64(self.key(purpose)), replicate, cluster, member, normal, out)
+        names = (in_lanes(cluster), in_lanes(member))
+        _fill(np.uint64(self.key(purpose)), replicate, *names, normal, out)
         return out
+
+
+def in_lanes(number: Ints) -> NDArray[np.uint64]:
+    """(n,) numbers as uint64 (ceil(n / LANES), LANES), zeros at the end."""
+    padded = np.zeros(-(-len(number) // LANES) * LANES, np.uint64)
+    padded[: len(number)] = number
+    return padded.reshape(-1, LANES)

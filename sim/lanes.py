@@ -1,0 +1,257 @@
+"""Numbers that stand side by side: one value for each of LANES replicates, computed by one SIMD instruction stream.
+
+A function compiled by numba and written with the operators and functions below runs on a float64 (one replicate) and on
+a value of type `real` (LANES replicates) from the same source, with the same bits in every lane: each operation is an
+LLVM vector instruction whose lanes never meet, multiply-adds are fused where `fma` says so and nowhere else, and LLVM
+splits the vector to whatever the processor has. Nothing depends on a loop being vectorised by the compiler, which fails
+silently.
+
+`real` holds float64, `bits` uint64, `mask` Booleans. Mixed operations spread a scalar over the lanes. Arrays that hold
+lanes are float64 (..., LANES) or uint64 (..., LANES), C order, reached by `load` and `store`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+LANES = 16
+"""Replicates side by side: two AVX-512, four AVX2 or eight NEON registers a value, which hides the latency of each."""
+
+_INDEX = ir.IntType(32)
+
+
+class _Lanes(types.Type):  # type: ignore[misc]
+    """The numba type of one value for each replicate."""
+
+    def __init__(self, name: str, element: ir.Type, scalar: types.Type) -> None:
+        super().__init__(name=f"{name} x {LANES}")
+        self.vector = ir.VectorType(element, LANES)
+        self.scalar = scalar
+
+
+real = _Lanes("real", ir.DoubleType(), types.float64)
+bits = _Lanes("bits", ir.IntType(64), types.uint64)
+mask = _Lanes("mask", ir.IntType(1), types.boolean)
+
+
+@register_model(_Lanes)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: _Lanes) -> None:
+        super().__init__(dmm, fe_type, fe_type.vector)
+
+
+def _spread(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """A scalar in every lane; a vector as it is."""
+    if isinstance(value.type, ir.VectorType):
+        return value
+    nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    first = builder.insert_element(nothing, value, _INDEX(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
+
+
+# ---- operators -------------------------------------------------------------------------------------------------------
+
+
+def _define(op: Callable[..., Any], kind: _Lanes, instruction: Callable[..., Any], result: _Lanes | None = None) -> None:
+    """Give numba the operator `op` between lanes of `kind`, and between lanes and a scalar."""
+    pairs = [(kind, kind), (kind, kind.scalar), (kind.scalar, kind)]
+
+    @infer_global(op)
+    class _Template(ConcreteTemplate):  # type: ignore[misc]
+        cases = [signature(result or kind, *pair) for pair in pairs]
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return instruction(builder, *(_spread(builder, value) for value in args))
+
+    for pair in pairs:
+        lower_builtin(op, *pair)(lower)
+
+
+for _op, _name in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul"), ("truediv", "fdiv")):
+    _define(getattr(operator, _op), real, getattr(ir.IRBuilder, _name))
+for _op, _name in (("add", "add"), ("mul", "mul"), ("xor", "xor"), ("and_", "and_"), ("or_", "or_")):
+    _define(getattr(operator, _op), bits, getattr(ir.IRBuilder, _name))
+_define(operator.rshift, bits, ir.IRBuilder.lshr)
+_define(operator.lshift, bits, ir.IRBuilder.shl)
+_define(operator.gt, real, lambda builder, a, b: builder.fcmp_ordered(">", a, b), mask)
+_define(operator.ge, real, lambda builder, a, b: builder.fcmp_ordered(">=", a, b), mask)
+
+
+@infer_global(operator.neg)
+class _Negative(ConcreteTemplate):  # type: ignore[misc]
+    cases = [signature(real, real)]
+
+
+@lower_builtin(operator.neg, real)
+def _negative(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    del context, sig
+    return builder.fneg(args[0])
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Pointer to the lanes at the leading indices `index` of a C-ordered array; indices left out are 0."""
+    made = context.make_array(array_type)(context, builder, array)
+    extent = cgutils.unpack_tuple(builder, made.shape, array_type.ndim)
+    position = cgutils.unpack_tuple(builder, index)
+    offset = position[0]
+    for axis in range(1, array_type.ndim):
+        offset = builder.mul(offset, extent[axis])
+        if axis < len(position):
+            offset = builder.add(offset, position[axis])
+    return builder.gep(made.data, [offset])
+
+
+def _lanes_in(array: Any) -> _Lanes:
+    return real if array.dtype == types.float64 else bits
+
+
+@intrinsic
+def load(typingctx: Any, array: Any, *index: Any) -> Any:
+    """The lanes array[index, :]."""
+    kind = _lanes_in(array)
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, sig.args[0], *args)
+        value = builder.load(builder.bitcast(address, kind.vector.as_pointer()))
+        value.align = 8
+        return value
+
+    return kind(array, types.StarArgTuple(index)), code
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, value: Any, *index: Any) -> Any:
+    """array[index, :] = value."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, sig.args[0], args[0], args[2])
+        kept = _spread(builder, args[1])
+        builder.store(kept, builder.bitcast(address, kept.type.as_pointer())).align = 8
+        return context.get_dummy_value()
+
+    return types.void(array, value, types.StarArgTuple(index)), code
+
+
+# ---- functions of a float64 or of lanes ------------------------------------------------------------------------------
+
+
+def _wide(*argument: Any) -> bool:
+    return any(isinstance(one, _Lanes) for one in argument)
+
+
+@intrinsic
+def everywhere(typingctx: Any, value: Any) -> Any:
+    """A scalar in every lane."""
+    kind = real if value == types.float64 else bits
+    return kind(value), lambda context, builder, sig, args: _spread(builder, args[0])
+
+
+@intrinsic
+def where(typingctx: Any, condition: Any, yes: Any, no: Any) -> Any:
+    """`yes` where the condition holds, else `no`."""
+    kind = real if _wide(condition) else types.float64
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = [_spread(builder, value) for value in args[1:]] if _wide(sig.args[0]) else args[1:]
+        return builder.select(args[0], *values)
+
+    return kind(condition, yes, no), code
+
+
+def _call(name: str, n_argument: int) -> Callable[..., Any]:
+    """The LLVM intrinsic `name` on float64 or lanes."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        is_wide = _wide(sig.return_type)
+        values = [_spread(builder, value) for value in args] if is_wide else args
+        kind = values[0].type
+        full = f"llvm.{name}.{f'v{LANES}f64' if is_wide else 'f64'}"
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * n_argument), full), values
+        )
+
+    return code
+
+
+@intrinsic
+def sqrt(typingctx: Any, x: Any) -> Any:
+    """Square root."""
+    return x(x), _call("sqrt", 1)
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c with one rounding."""
+    kind = real if _wide(a, b, c) else types.float64
+    return kind(a, b, c), _call("fma", 3)
+
+
+def _cast(to_lanes: _Lanes, instruction: str) -> Any:
+    def typed(typingctx: Any, x: Any) -> Any:
+        del typingctx
+        kind = to_lanes if _wide(x) else to_lanes.scalar
+
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(args[0], context.get_value_type(sig.return_type))
+
+        return kind(x), code
+
+    return intrinsic(typed)
+
+
+to_real = _cast(real, "sitofp")
+"""uint64 below 2**63 as a number."""
+as_bits = _cast(bits, "bitcast")
+"""The 64 bits of a float64."""
+as_real = _cast(real, "bitcast")
+"""The float64 of 64 bits."""
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def log(x):  # type: ignore[no-untyped-def]
+    """Natural logarithm of normal x > 0, within 2 units in the last place; NaN for x <= 0.
+
+    x = 2^e m with m in (sqrt(1/2), sqrt(2)];  log m = 2 artanh s = 2 s (1 + s^2/3 + s^4/5 + ..), s = (m - 1)/(m + 1).
+    """
+    word = as_bits(x)
+    exponent = to_real((word >> np.uint64(52)) & np.uint64(0x7FF)) - 1023.0
+    m = as_real((word & np.uint64(0x000FFFFFFFFFFFFF)) | np.uint64(0x3FF0000000000000))
+    is_high = m > 1.4142135623730951
+    m = where(is_high, m * 0.5, m)
+    exponent = where(is_high, exponent + 1.0, exponent)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    series = fma(z, 1.0 / 21.0, 1.0 / 19.0)
+    series = fma(series, z, 1.0 / 17.0)
+    series = fma(series, z, 1.0 / 15.0)
+    series = fma(series, z, 1.0 / 13.0)
+    series = fma(series, z, 1.0 / 11.0)
+    series = fma(series, z, 1.0 / 9.0)
+    series = fma(series, z, 1.0 / 7.0)
+    series = fma(series, z, 1.0 / 5.0)
+    series = fma(series, z, 1.0 / 3.0)
+    twice = s + s
+    return where(x > 0.0, fma(exponent, 0.6931471805599453, fma(twice * z, series, twice)), np.nan)
+
+
+lane_kernel: Any = njit(  # type: ignore[call-overload]
+    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+)
+"""For functions that allocate nothing: without the counting of references, which would cost more than the arithmetic."""
+inline: Any = njit(  # type: ignore[call-overload]
+    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=True
+)
+"""A short lane_kernel that becomes part of its caller."""
