@@ -61,7 +61,9 @@ def _spread(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 # ---- operators -------------------------------------------------------------------------------------------------------
 
 
-def _define(op: Callable[..., Any], kind: _Lanes, instruction: Callable[..., Any], result: _Lanes | None = None) -> None:
+def _define(
+    op: Callable[..., Any], kind: _Lanes, instruction: Callable[..., Any], result: _Lanes | None = None
+) -> None:
     """Give numba the operator `op` between lanes of `kind`, and between lanes and a scalar."""
     pairs = [(kind, kind), (kind, kind.scalar), (kind.scalar, kind)]
 

@@ -39,11 +39,12 @@ class Model(NamedTuple):
     factor: Float  # (arms, T, T) lower Cholesky factor of a participant's covariance over visits
     has_dropout: bool
     intercept: Float  # (T,) log odds of leaving before a visit, at deviation 0; the first is not used
+    hazard: Float  # (T,) the same as a probability
     slope: float  # by deviation at the visit before
     scale: Float  # (T,) 1 / SD of a score, which makes it a deviation
 
 
-@inline
+@lane_kernel
 def _pair(purpose, c0, c1, c2, replicate, key):  # type: ignore[no-untyped-def]
     """Two normals of one purpose for the counter (draw pair, member, cluster, replicate)."""
     word = key[purpose]
@@ -54,9 +55,9 @@ def _pair(purpose, c0, c1, c2, replicate, key):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def draw_unit(w, base, layout, model, replicate, i):  # type: ignore[no-untyped-def]
+def draw_unit(w, base, visits, layout, model, replicate, i):  # type: ignore[no-untyped-def]
     """What the participants of unit i share, by visit, into the T places from `base`."""
-    T = model.scale.size
+    T = len(visits)
     for t in range(T):
         store(w, everywhere(0.0), base + t)
     if model.sd_district > 0.0 and layout.district[i] >= 0:
@@ -79,14 +80,22 @@ def draw_unit(w, base, layout, model, replicate, i):  # type: ignore[no-untyped-
 
 
 @inline
-def draw_participant(w, base, y, stays, layout, model, replicate, i, j):  # type: ignore[no-untyped-def]
+def draw_participant(w, base, y, stays, visits, layout, model, replicate, i, j):  # type: ignore[no-untyped-def]
     """Scores of participant j of unit i into the T places from `y`, and into `stays` 1 while seen, 0 from leaving on."""
-    T = model.scale.size
+    T = len(visits)
     member, cluster, arm = layout.member[j], layout.cluster[j], layout.arm[i]
     for t in range(T):
         store(w, load(w, base + t), y + t)
+    key = model.key[PARTICIPANT]
     for s in range(0, T, 2):
-        z, z_next = _pair(PARTICIPANT, s // 2, member, cluster, replicate, model.key)
+        z, z_next = normal_pair(
+            everywhere(np.uint64(s // 2)),
+            everywhere(member),
+            everywhere(cluster),
+            replicate,
+            key >> np.uint64(32),
+            key & np.uint64(0xFFFFFFFF),
+        )
         for t in range(s, T):
             total = fma(z, model.factor[arm, t, s], load(w, y + t))
             if s + 1 <= t:
@@ -110,7 +119,7 @@ def draw_participant(w, base, y, stays, layout, model, replicate, i, j):  # type
         u = load(w, stays + t)
         if model.slope == 0.0:
             before = load(w, stays + t - 1)
-            store(w, where(u >= 1.0 / (1.0 + np.exp(-model.intercept[t])), before, 0.0), stays + t)
+            store(w, where(u >= model.hazard[t], before, 0.0), stays + t)
         else:
             risk = fma(load(w, y + t - 1) * model.scale[t - 1], model.slope, model.intercept[t])
             before = load(w, stays + t - 1)

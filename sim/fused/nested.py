@@ -1,26 +1,47 @@
 """Village-randomised and individually randomised trials over all visits: drawn, tallied and fitted in one pass."""
 
-import numpy as np
+from typing import NamedTuple
 
-from sim.fused.draw import draw_participant, draw_unit
-from sim.lanes import everywhere, fma, lane_kernel, load, store
+import numpy as np
+from numba import njit
+
+from sim.fused.draw import Layout, Model, draw_participant, draw_unit
+from sim.kernels.lanes_climb import (
+    KNOWN_ESTIMATE, KNOWN_STANDARD_ERROR, N_RESULT, begin_all, infer_all, judge_all, new_climbs, step_all,
+)  # fmt: skip
+from sim.kernels.mixed_algebra import kernel
+from sim.kernels.mixed_layout import Float, Int
+from sim.kernels.mixed_optimise import DONE
+from sim.kernels.nested_lanes import Nested, Places, Sums, contrast, differentiate, evaluate
+from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
+
+
+class Fits(NamedTuple):
+    """Fits of R replicates of one trial; NaN where a fit failed."""
+
+    result: Float  # (R, Q, N_RESULT) as in kernels.lanes_climb
+    variance: Float  # (R, m)
+    criterion: Float  # (R,)
+    is_done: np.ndarray  # (R,)
+    n_iteration: Int  # (R,)
 
 
 @lane_kernel
-def tally(w, room, layout, model, replicate, sums):  # type: ignore[no-untyped-def]
+def tally(w, room, visits, layout, model, replicate, sums):  # type: ignore[no-untyped-def]
     """Fill Sums from LANES replicates; room: first of 3 T free places of the workspace."""
-    T = model.scale.size
+    T = len(visits)
     base, y, stays = room, room + T, room + 2 * T
-    sums.square[:] = 0.0
+    for t in range(1 + T):
+        store(sums.square, everywhere(0.0), t)
     for i in range(layout.arm.size):
-        draw_unit(w, base, layout, model, replicate, i)
+        draw_unit(w, base, visits, layout, model, replicate, i)
         for t in range(T):
             zero = everywhere(0.0)
             store(sums.count, zero, i, t)
             store(sums.at_visit, zero, i, t)
             store(sums.total, zero, i, t)
         for j in range(layout.start[i], layout.start[i + 1]):
-            draw_participant(w, base, y, stays, layout, model, replicate, i, j)
+            draw_participant(w, base, y, stays, visits, layout, model, replicate, i, j)
             total, square = everywhere(0.0), load(sums.square, 0)
             for t in range(T):
                 score, here = load(w, y + t), load(w, stays + t)
@@ -34,3 +55,74 @@ def tally(w, room, layout, model, replicate, sums):  # type: ignore[no-untyped-d
                 store(sums.total, load(sums.total, i, t) + here_last, i, t)
                 store(sums.square, fma(here_last, total, load(sums.square, 1 + t)), 1 + t)
             store(sums.square, square, 0)
+
+
+@njit(inline="always")
+def _fit(sums, nested, at, w, contrasts, bound, start, climbs, result, max_iteration):  # type: ignore[no-untyped-def]
+    """Fit LANES replicates; result (Q, N_RESULT, LANES)."""
+    begin_all(climbs, start)
+    goes_on, is_first = True, True
+    while goes_on:
+        evaluate(climbs.at, sums, nested, at, w, climbs.value)
+        if is_first:
+            for q in range(contrasts.shape[0]):
+                _known(contrasts[q], at, w, nested.n_column, result[q])
+            is_first = False
+        if judge_all(climbs):
+            differentiate(climbs.at, sums, nested, at, w, climbs.score, climbs.average, climbs.observed)
+        goes_on = step_all(climbs, bound, max_iteration)
+    for q in range(contrasts.shape[0]):
+        contrast(contrasts[q], climbs.at, sums, nested, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
+        infer_all(climbs, result[q])
+
+
+@lane_kernel
+def _known(c, at, w, p, result):  # type: ignore[no-untyped-def]
+    """Generalised least squares at the starting variances: estimate of a contrast and its variance."""
+    estimate, f = everywhere(0.0), everywhere(0.0)
+    for j in range(p):
+        if c[j] != 0.0:
+            estimate = fma(load(w, at.beta + j), c[j], estimate)
+            for k in range(p):
+                if c[k] != 0.0:
+                    f = fma(load(w, at.inverse + j * p + k), c[j] * c[k], f)
+    store(result, estimate, KNOWN_ESTIMATE)
+    store(result, f, KNOWN_STANDARD_ERROR)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_iteration):  # type: ignore[no-untyped-def]
+    """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64.
+
+    contrasts (Q, p); bound (m,) as in mixed_optimise; start (m,): where the climbs start, and the variances of the
+    known-variance estimate.
+    """
+    n_block, T, m, Q = replicate.shape[0], len(nested.visits), bound.size, contrasts.shape[0]
+    n_unit = layout.arm.size
+    w = np.zeros((at.end + 3 * T, LANES))
+    sums = Sums(
+        np.zeros((n_unit, T, LANES)), np.zeros((n_unit, T, LANES)), np.zeros((n_unit, T, LANES)),
+        np.zeros((1 + T, LANES)),
+    )  # fmt: skip
+    climbs = new_climbs(m)
+    lanes = np.zeros((Q, N_RESULT, LANES))
+    result = np.full((n_block * LANES, Q, N_RESULT), np.nan)
+    variance = np.full((n_block * LANES, m), np.nan)
+    criterion = np.full(n_block * LANES, np.nan)
+    is_done = np.zeros(n_block * LANES, np.bool_)
+    n_iteration = np.zeros(n_block * LANES, np.int64)
+    for b in range(n_block):
+        tally(w, at.end, nested.visits, layout, model, load(replicate, b), sums)
+        _fit(sums, nested, at, w, contrasts, bound, start, climbs, lanes, max_iteration)
+        for lane in range(LANES):
+            r = b * LANES + lane
+            n_iteration[r] = climbs.n_step[lane]
+            if climbs.code[lane] == DONE:
+                is_done[r] = True
+                criterion[r] = climbs.value[0, lane]
+                for k in range(m):
+                    variance[r, k] = climbs.theta[lane, k]
+                for q in range(Q):
+                    for column in range(N_RESULT):
+                        result[r, q, column] = lanes[q, column, lane]
+    return result, variance, criterion, is_done, n_iteration

@@ -1,28 +1,39 @@
 """The restricted likelihood of nested random intercepts, for LANES replicates at once, from sums alone.
 
-Model.  Participant j of unit i, seen at visits 1 .. n (whoever leaves does not return), T visits:
-  y_jt = mean of the cell (arm of i, t) + u_i + w_it + v_j + e_jt,   theta = (e, v, [u], [w]), all variances.
+Model.  Participant j of unit i in district k, seen at visits 1 .. n (whoever leaves does not return), T visits:
+  y_jt = mean of the cell (arm of i, t) + D_k + u_i + w_it + v_j + e_jt,   theta = (e, v, [w], [u], [D]), variances.
 Cells may share a mean (a constrained baseline).  Given the number n_j of visits seen,
-  R_j^-1 = a I - b_n J,  a = 1/e,  b_n = (1/e - 1/lambda_n)/n,  lambda_n = e + n v,
+  R_j^-1 = a I - b_n J,  a = 1/e,  b_n = (1/e - l_n)/n,  l_n = 1/(e + n v),  R_j^-1 1 = l_n 1,
 so the data of a unit enter through N_n (participants last seen at visit n), Y_t (sum of y at visit t) and
 Q_n (sum over those of all their y):
   M = sum_j R_j^-1 = a diag(sum_{n>=t} N_n) - [sum_{n>=max(s,t)} b_n N_n],   s_t = a Y_t - sum_{n>=t} b_n Q_n,
-both linear in (a, b), and so are their derivatives by e and v (M_k, s_k, M_kl, s_kl).  With U = w I + u J:
-  A = (I + M U)^-1,  K = A M = Z'V^-1 Z,  D = U A,  tau = A s,  log|V| = sum log|R_j| + log|I + M U|.
-U need not be invertible, nor positive definite: A comes from I + w M (symmetric) and one rank-one update by u.
-Derivatives, E_g = d U / d theta_g (J or I), k and l among e and v, residual s from here on, delta = D s,
-pi_k = s_k - M_k delta, X_k = A M_k A':
-  C = sum K;  C_k = sum X_k;  C_g = -sum K E_g K;   (C_k a)_X = sum A pi_k;  (C_g a)_X = -sum K E_g tau
-  a'C_k a = q_k + sum (delta'M_k delta - 2 s_k'delta);   a'C_g a = -sum tau'E_g tau
-  a'C_kl a = q_kl + sum (delta'M_kl delta - 2 s_kl'delta - 2 pi_k'D pi_l);   a'C_kg a = -2 sum (A pi_k)'E_g tau;
-  a'C_gh a = 2 sum tau'E_g K E_h tau,  where q = sum_j r_j'R_j^-1 r_j;
-  tr(Phi C_kl) = sum tr(A'Phi A (M_kl - 2 M_k D M_l));  tr(Phi C_kg) = -2 sum tr(Phi X_k E_g K);
-  tr(Phi C_gh) = 2 sum tr(Phi K E_g K E_h K);
-  log|V|_k = log|R|_k + sum tr D M_k;  log|V|_g = sum tr K E_g;  log|V|_kl = log|R|_kl + sum tr(D M_kl - D M_k D M_l);
-  log|V|_kg = sum tr E_g X_k;  log|V|_gh = -sum tr K E_g K E_h.
-Score and information follow as in mixed.  Nothing here depends on the number of participants.
+linear in (a, b), and so are their derivatives by e and v (M_k, s_k, M_kl, s_kl).  Summed over the units of an arm they
+are the whole likelihood of a model without random effects of units; what follows takes off from it.
 
-Workspaces are float64 (places, LANES); `at` says what is where.
+Visits of a unit (w), a T x T matter.  A = (I + w M)^-1,  K = A M = Z'V^-1 Z,  D = w A,  tau = A s,  and, with residuals
+from here on, delta = D s,  pi_k = s_k - M_k delta,  X_k = A M_k A'  for k and l among e and v:
+  C = sum K;  C_k = sum X_k;  C_w = -sum K K;   (C_k a)_X = sum A pi_k;  (C_w a)_X = -sum K tau
+  a'C_k a = q_k + sum (delta'M_k delta - 2 s_k'delta);   a'C_w a = -sum tau'tau
+  a'C_kl a = q_kl + sum (delta'M_kl delta - 2 s_kl'delta - 2 pi_k'D pi_l);   a'C_kw a = -2 sum (A pi_k)'tau;
+  a'C_ww a = 2 sum tau'K tau,  where q = sum_j r_j'R_j^-1 r_j;
+  tr(Phi C_kl) = sum tr(A'Phi A (M_kl - 2 M_k D M_l));  tr(Phi C_kw) = -2 sum tr(Phi X_k K);
+  tr(Phi C_ww) = 2 sum tr(Phi K K K);
+  log|V|_k = log|R|_k + sum tr D M_k;  log|V|_w = sum tr K;  log|V|_kl = log|R|_kl + sum tr(D M_kl - D M_k D M_l);
+  log|V|_kw = sum tr X_k;  log|V|_ww = -sum tr K K.
+
+An intercept shared by a unit (u), or by the units of a district (D), is a rank-one matter on top of any of this.  With
+z = X'V^-1 1, r = 1'V^-1 (y - X beta), mu = 1'V^-1 1 of what is inside and their derivatives by the variances inside,
+  kappa = 1/(1 + u mu),  d = u kappa,   C -= d z z',  log|V| += log(1 + u mu),
+and the derivatives are those of the product d z z' (a'z = r), with
+  d_k = -d^2 mu_k,  d_kl = 2 d^3 mu_k mu_l - d^2 mu_kl,  d_u = kappa^2,  d_ku = -2 d kappa^2 mu_k,  d_uu = -2 mu kappa^3.
+Seen from one level higher, z, r and mu are multiplied by kappa, whose derivatives are
+  kappa_k = -d kappa mu_k,  kappa_kl = kappa (2 d^2 mu_k mu_l - d mu_kl),  kappa_u = -mu kappa^2,
+  kappa_ku = kappa^2 mu_k (2 d mu - 1),  kappa_uu = 2 mu^2 kappa^3.
+All of it holds at variances of 0 and below, while V stays positive definite.  Score and information follow as in mixed.
+Nothing here depends on the number of participants.
+
+Workspaces are float64 (places, LANES); `at` says what is where.  Values with derivatives by n variances lie in the order
+value, n first derivatives, then second ones (k, l <= k) at `pair(n, k, l)`.
 References as in mixed; Henderson, Searle 1981, doi:10.1137/1023004 (I + M U).
 """
 
@@ -31,19 +42,24 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.mixed_layout import Float, Int
-from sim.lanes import everywhere, fma, lane_kernel, load, log, store, where
+from sim.lanes import everywhere, fma, inline, lane_kernel, load, log, store, where
 
 N_ORDER = 6  # value, e, v, ee, ev, vv
+MOST = 15  # value and derivatives by e, v, w, u
 
 
 class Nested(NamedTuple):
     """What all replicates share."""
 
+    visits: tuple[int, ...]  # 0 .. T - 1: a tuple, so that T is known when the code is compiled
     cell: Int  # (arms, T) column of each cell mean
     arm: Int  # (units,)
+    district: Int  # (units,) ascending
     n_column: int  # p
-    unit: int  # place of u in theta, -1 = no such term
-    visit: int  # place of w in theta, -1 = no such term
+    column: Int  # (p,) 0 .. p - 1
+    has_visit: bool  # w
+    has_unit: bool  # u
+    has_district: bool  # D
     n_variance: int  # m
 
 
@@ -61,28 +77,36 @@ class Places(NamedTuple):
 
     a: int  # (6,) and its derivatives
     b: int  # (6, T)
+    l: int  # (6, T)  # noqa: E741
+    count: int  # (T,) N_n of an arm or unit
+    y: int  # (T,) Y_t of its residuals
+    q: int  # (T,) Q_n of its residuals
+    square: int  # (1 + T,) as in Sums, of residuals
     M: int  # (6, T, T)
+    s: int  # (6, T)
     A: int
     K: int
     D: int
+    Phi: int  # (T, T) of the arm
+    Z: int  # (T, T) A'Phi A
     X: int  # (2, T, T)
     G: int  # (2, T, T) D M_k
-    Phi: int  # (T, T) of the unit's arm
-    Z: int  # (T, T) A'Phi A, and room for products
     Y: int  # (2, T, T) A'Phi A M_k
-    y: int  # (T,) Y_t of a unit
-    q: int  # (T,) Q_n of a unit
-    square: int  # (1 + T,) sums of squares of the residuals, as in Sums
-    s: int  # (6, T)
+    room: int  # (T, T)
     tau: int
     delta: int
     pi: int  # (2, T)
     alpha: int  # (2, T) A pi_k
     omega: int  # (2, T) D pi_k
-    row: int  # (T,) K 1
-    other: int  # (T,)
+    x: int  # (T,)
+    f: int  # (5, p) Phi z and Phi z_k
+    z: int  # (15, T) of a unit
+    r: int  # (15,)
+    mu: int  # (15,)
+    z_district: int  # (15, p)
+    r_district: int  # (15,)
+    mu_district: int  # (15,)
     n: int  # (T,) participants last seen at n, all units
-    C_room: int  # (T, T)
     C: int  # (p, p + 1)
     inverse: int  # (p, p) Phi
     beta: int  # (p,)
@@ -101,10 +125,18 @@ class Places(NamedTuple):
 def places(n_visit: int, p: int, m: int) -> Places:
     """Consecutive places for everything."""
     T, square = n_visit, n_visit * n_visit
-    sizes = (N_ORDER, N_ORDER * T, N_ORDER * square, square, square, square, 2 * square, 2 * square, square, square,
-             2 * square, T, T, 1 + T, N_ORDER * T, T, T, 2 * T, 2 * T, 2 * T, T, T, T, square,
-             p * (p + 1), p * p, p, m * p * p, m * p * p, m * p, m * p, m, m, m * m, m * m, m * m)  # fmt: skip
+    sizes = (N_ORDER, N_ORDER * T, N_ORDER * T, T, T, T, 1 + T, N_ORDER * square, N_ORDER * T, square, square, square,
+             square, square, 2 * square, 2 * square, 2 * square, square, T, T, 2 * T, 2 * T, 2 * T, T,
+             5 * p, MOST * T, MOST, MOST, MOST * p, MOST, MOST,
+             T, p * (p + 1), p * p, p, m * p * p, m * p * p, m * p, m * p, m, m, m * m, m * m, m * m)  # fmt: skip
     return Places(*np.concatenate([[0], np.cumsum(sizes)]).tolist())
+
+
+@inline
+def pair(n, k, other):  # type: ignore[no-untyped-def]
+    """Place of the second derivative (k, other) among value and derivatives by n variances."""
+    high, low = max(k, other), min(k, other)
+    return 1 + n + high * (high + 1) // 2 + low
 
 
 # ---- small dense algebra on places -----------------------------------------------------------------------------------
@@ -203,12 +235,13 @@ def _sweep(w, A, n, width):  # type: ignore[no-untyped-def]
     return product
 
 
-# ---- one unit --------------------------------------------------------------------------------------------------------
+# ---- participants ----------------------------------------------------------------------------------------------------
 
 
 @lane_kernel
-def _rates(w, at, theta, T):  # type: ignore[no-untyped-def]
-    """a and b_n with their derivatives by e and v."""
+def _rates(w, at, theta, visits):  # type: ignore[no-untyped-def]
+    """a, b_n and l_n with their derivatives by e and v."""
+    T = len(visits)
     e, v = load(theta, 0), load(theta, 1)
     i0 = 1.0 / e
     i00 = i0 * i0
@@ -224,6 +257,12 @@ def _rates(w, at, theta, T):  # type: ignore[no-untyped-def]
         i = 1.0 / fma(v, n, e)
         square = i * i
         cube = square * i
+        store(w, i, at.l + t)
+        store(w, -square, at.l + T + t)
+        store(w, square * -n, at.l + 2 * T + t)
+        store(w, 2.0 * cube, at.l + 3 * T + t)
+        store(w, cube * (2.0 * n), at.l + 4 * T + t)
+        store(w, cube * (2.0 * n * n), at.l + 5 * T + t)
         store(w, (i0 - i) * (1.0 / n), at.b + t)
         store(w, (square - i00) * (1.0 / n), at.b + T + t)
         store(w, square, at.b + 2 * T + t)
@@ -233,128 +272,426 @@ def _rates(w, at, theta, T):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _unit(w, at, theta, count, i, T, unit, visit, n_order):  # type: ignore[no-untyped-def]
-    """M (with n_order - 1 derivatives), A, K and D of unit i; returns log|I + M U|."""
+def _inside(w, at, visits, n_order):  # type: ignore[no-untyped-def]
+    """M and s, with n_order - 1 derivatives, from the count, y and q in place."""
+    T = len(visits)
     for order in range(n_order):
         a = load(w, at.a + order)
         M = at.M + order * T * T
-        seen, shared = everywhere(0.0), everywhere(0.0)
+        seen, shared, taken = everywhere(0.0), everywhere(0.0), everywhere(0.0)
         for back in range(T):
             t = T - 1 - back
-            n = load(count, i, t)
+            n, b = load(w, at.count + t), load(w, at.b + order * T + t)
             seen = seen + n
-            shared = fma(n, load(w, at.b + order * T + t), shared)
+            shared = fma(n, b, shared)
+            taken = fma(load(w, at.q + t), b, taken)
+            store(w, fma(a, load(w, at.y + t), -taken), at.s + order * T + t)
             store(w, fma(a, seen, -shared), M + t * T + t)
             for s in range(t):
                 store(w, -shared, M + t * T + s)
                 store(w, -shared, M + s * T + t)
-    pivots = everywhere(1.0)
-    if visit >= 0:
-        variance = load(theta, visit)
-        for k in range(T):
-            for j in range(T):
-                store(w, fma(variance, load(w, at.M + k * T + j), 1.0 if k == j else 0.0), at.A + k * T + j)
-        pivots = _sweep(w, at.A, T, T)
-        _product(w, at.A, at.M, at.K, T)
-        for k in range(T * T):
-            store(w, variance * load(w, at.A + k), at.D + k)
-    else:
-        for k in range(T):
-            for j in range(T):
-                store(w, everywhere(1.0 if k == j else 0.0), at.A + k * T + j)
-                store(w, load(w, at.M + k * T + j), at.K + k * T + j)
-                store(w, everywhere(0.0), at.D + k * T + j)
-    if unit >= 0:
-        variance = load(theta, unit)
-        for k in range(T):
-            store(w, _total(w, at.K + k * T, T), at.row + k)
-            store(w, _total(w, at.A + k * T, T), at.other + k)
-        pivot = fma(variance, _total(w, at.row, T), 1.0)
-        pivots = where(pivot > 0.0, pivots * pivot, np.nan)
-        d = variance / pivot
-        for k in range(T):
-            x = d * load(w, at.row + k)
-            y = d * load(w, at.other + k)
-            for j in range(T):
-                store(w, fma(-x, load(w, at.other + j), load(w, at.A + k * T + j)), at.A + k * T + j)
-                store(w, fma(-x, load(w, at.row + j), load(w, at.K + k * T + j)), at.K + k * T + j)
-                store(w, fma(y, load(w, at.other + j), load(w, at.D + k * T + j)), at.D + k * T + j)
+
+
+@lane_kernel
+def _gather(w, at, sums, nested, arm, first, end):  # type: ignore[no-untyped-def]
+    """Counts and raw sums of the units first .. end - 1 that are in an arm (arm < 0: in any)."""
+    T = len(nested.visits)
+    _zero(w, at.count, 3 * T)
+    for i in range(first, end):
+        if arm < 0 or nested.arm[i] == arm:
+            for t in range(T):
+                _add(w, at.count + t, load(sums.count, i, t))
+                _add(w, at.y + t, load(sums.at_visit, i, t))
+                _add(w, at.q + t, load(sums.total, i, t))
+
+
+@lane_kernel
+def _residual(w, at, cells, count_squares, visits):  # type: ignore[no-untyped-def]
+    """Make y and q those of residuals; take off the sums of squares what that takes off, if they are to be counted."""
+    T = len(visits)
+    mean, seen = everywhere(0.0), everywhere(0.0)
+    for t in range(T):
+        seen = seen + load(w, at.count + t)
+    for t in range(T):
+        cell = load(w, at.beta + cells[t])
+        mean = mean + cell
+        n, y, q = load(w, at.count + t), load(w, at.y + t), load(w, at.q + t)
+        y_left, q_left = fma(-seen, cell, y), fma(-n, mean, q)
+        seen = seen - n
+        store(w, y_left, at.y + t)
+        store(w, q_left, at.q + t)
+        if count_squares:
+            store(w, fma(-cell, y + y_left, load(w, at.square)), at.square)
+            store(w, fma(-mean, q + q_left, load(w, at.square + 1 + t)), at.square + 1 + t)
+
+
+@lane_kernel
+def _row_sums(w, at, visits, n_order):  # type: ignore[no-untyped-def]
+    """z, r and mu of a unit without w from count and q; r is of whatever q is of."""
+    T = len(visits)
+    for order in range(n_order):
+        z, r, mu = everywhere(0.0), everywhere(0.0), everywhere(0.0)
+        for back in range(T):
+            t = T - 1 - back
+            rate = load(w, at.l + order * T + t)
+            z = fma(load(w, at.count + t), rate, z)
+            r = fma(load(w, at.q + t), rate, r)
+            mu = mu + z
+            store(w, z, at.z + order * T + t)
+        store(w, r, at.r + order)
+        store(w, mu, at.mu + order)
+
+
+# ---- visits of a unit ------------------------------------------------------------------------------------------------
+
+
+@lane_kernel
+def _visits(w, at, variance, visits):  # type: ignore[no-untyped-def]
+    """A, K and D of a unit with w; returns log|I + w M|."""
+    T = len(visits)
+    for k in range(T):
+        for j in range(T):
+            store(w, fma(variance, load(w, at.M + k * T + j), 1.0 if k == j else 0.0), at.A + k * T + j)
+    pivots = _sweep(w, at.A, T, T)
+    _product(w, at.A, at.M, at.K, T)
+    for k in range(T * T):
+        store(w, variance * load(w, at.A + k), at.D + k)
     return log(pivots)
 
 
 @lane_kernel
-def _residual(w, at, sums, i, beta, cells):  # type: ignore[no-untyped-def]
-    """Y_t and Q_n of the residuals of unit i, and what that takes off the sums of squares."""
-    T = cells.size
-    mean, seen = everywhere(0.0), at.y  # mean: of the sum over visits 1 .. n
-    store(w, load(sums.count, i, T - 1), seen + T - 1)
-    for back in range(1, T):
-        t = T - 1 - back
-        store(w, load(w, seen + t + 1) + load(sums.count, i, t), seen + t)
-    for t in range(T):
-        cell = load(w, beta + cells[t])
-        mean = mean + cell
-        y, q = load(sums.at_visit, i, t), load(sums.total, i, t)
-        y_left = fma(-load(w, seen + t), cell, y)
-        q_left = fma(-load(sums.count, i, t), mean, q)
-        store(w, fma(-cell, y + y_left, load(w, at.square)), at.square)
-        store(w, fma(-mean, q + q_left, load(w, at.square + 1 + t)), at.square + 1 + t)
-        store(w, y_left, at.y + t)
-        store(w, q_left, at.q + t)
+def _visit_matrices(w, at, visits):  # type: ignore[no-untyped-def]
+    """X_k and D M_k of a unit with w, and K K into room."""
+    T = len(visits)
+    square = T * T
+    for k in range(2):
+        M = at.M + (1 + k) * square
+        _product(w, at.A, M, at.room, T)
+        _product(w, at.room, at.A, at.X + k * square, T)
+        _product(w, at.D, M, at.G + k * square, T)
+    _product(w, at.K, at.K, at.room, T)
 
 
 @lane_kernel
-def _weighted(w, at, T, n_order):  # type: ignore[no-untyped-def]
-    """s and its derivatives from Y_t and Q_n."""
-    for order in range(n_order):
-        a = load(w, at.a + order)
-        shared = everywhere(0.0)
-        for back in range(T):
-            t = T - 1 - back
-            shared = fma(load(w, at.q + t), load(w, at.b + order * T + t), shared)
-            store(w, fma(a, load(w, at.y + t), -shared), at.s + order * T + t)
+def _visit_derivatives(w, at, cells, p, m, has_more, visits):  # type: ignore[no-untyped-def]
+    """Of one unit with w: every derivative by e, v and w; if an intercept comes on top, z, r and mu as well."""
+    T = len(visits)
+    square = T * T
+    _times(w, at.A, at.s, at.tau, T)
+    _times(w, at.D, at.s, at.delta, T)
+    _visit_matrices(w, at, visits)
+    _product(w, at.Phi, at.A, at.room, T)
+    _product(w, at.A, at.room, at.Z, T)  # A is symmetric
+    _product(w, at.K, at.K, at.room, T)
+    for k in range(2):
+        M, X, pi = at.M + (1 + k) * square, at.X + k * square, at.pi + k * T
+        _product(w, at.Z, M, at.Y + k * square, T)
+        _times(w, M, at.delta, at.x, T)
+        s_k = at.s + (1 + k) * T
+        _add(w, at.bend + k, fma(-2.0, _dot(w, s_k, at.delta, T), _dot(w, at.delta, at.x, T)))
+        for t in range(T):
+            store(w, load(w, s_k + t) - load(w, at.x + t), pi + t)
+        _times(w, at.A, pi, at.alpha + k * T, T)
+        _times(w, at.D, pi, at.omega + k * T, T)
+        for t in range(T):
+            _add(w, at.h + k * p + cells[t], load(w, at.alpha + k * T + t))
+            for s in range(T):
+                _add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, X + t * T + s))
+    for k in range(2):
+        _add(w, at.logdet + k, _diagonal(w, at.G + k * square, T))
+        for other in range(k + 1):
+            order = 3 + k + other
+            M, G, place = at.M + order * square, at.G + other * square, k * m + other
+            _times(w, M, at.delta, at.x, T)
+            bend = fma(-2.0, _dot(w, at.s + order * T, at.delta, T), _dot(w, at.delta, at.x, T))
+            _add(w, at.bend2 + place, fma(-2.0, _dot(w, at.pi + k * T, at.omega + other * T, T), bend))
+            _add(w, at.logdet2 + place, _trace(w, at.D, M, T) - _trace(w, at.G + k * square, G, T))
+            _add(w, at.trace2 + place, fma(-2.0, _trace(w, at.Y + k * square, G, T), _trace(w, at.Z, M, T)))
+    _product(w, at.Phi, at.K, at.Y, T)
+    _times(w, at.K, at.tau, at.x, T)
+    for k in range(2):
+        X, place = at.X + k * square, 2 * m + k
+        _add(w, at.logdet2 + place, _diagonal(w, X, T))
+        _add(w, at.trace2 + place, -2.0 * _trace(w, at.Y, X, T))
+        _add(w, at.bend2 + place, -2.0 * _dot(w, at.alpha + k * T, at.tau, T))
+    place = 2 * m + 2
+    _add(w, at.logdet + 2, _diagonal(w, at.K, T))
+    _add(w, at.bend + 2, -_dot(w, at.tau, at.tau, T))
+    _add(w, at.logdet2 + place, -_diagonal(w, at.room, T))
+    _add(w, at.trace2 + place, 2.0 * _trace(w, at.Y, at.room, T))
+    _add(w, at.bend2 + place, 2.0 * _dot(w, at.tau, at.x, T))
+    for t in range(T):
+        _add(w, at.h + 2 * p + cells[t], -load(w, at.x + t))
+        for s in range(T):
+            _add(w, at.C_k + (2 * p + cells[t]) * p + cells[s], -load(w, at.room + t * T + s))
+    if has_more:
+        _visit_row_sums(w, at, visits)
+        _visit_residual_sums(w, at, visits)
+
+
+@lane_kernel
+def _visit_row_sums(w, at, visits):  # type: ignore[no-untyped-def]
+    """z and mu of a unit with w, and their derivatives by e, v and w."""
+    T = len(visits)
+    square, z, ones = T * T, at.z, at.q
+    for t in range(T):
+        store(w, _total(w, at.A + t * T, T), ones + t)  # A 1
+        store(w, _total(w, at.K + t * T, T), z + t)
+        store(w, _total(w, at.X + t * T, T), z + T + t)
+        store(w, _total(w, at.X + square + t * T, T), z + 2 * T + t)
+        store(w, -_total(w, at.room + t * T, T), z + 3 * T + t)
+    for k in range(2):
+        for other in range(k + 1):
+            out = z + pair(3, k, other) * T
+            _times(w, at.M + (3 + k + other) * square, ones, at.x, T)
+            _take_both(w, at, ones, k, other, visits)
+            _times(w, at.A, at.x, out, T)
+        out = z + pair(3, 2, k) * T
+        _times(w, at.X + k * square, z, out, T)
+        _times(w, at.K, z + (1 + k) * T, at.x, T)
+        for t in range(T):
+            store(w, -load(w, out + t) - load(w, at.x + t), out + t)
+    out = z + pair(3, 2, 2) * T
+    _times(w, at.K, z + 3 * T, out, T)
+    for t in range(T):
+        store(w, -2.0 * load(w, out + t), out + t)
+    for order in range(10):
+        store(w, _total(w, z + order * T, T), at.mu + order)
+
+
+@lane_kernel
+def _take_both(w, at, vector, k, other, visits):  # type: ignore[no-untyped-def]
+    """x -= (M_k D M_l + M_l D M_k) vector; D M_l is at G."""
+    T = len(visits)
+    square, room = T * T, at.f
+    for one, two in ((k, other), (other, k)):
+        _times(w, at.G + two * square, vector, room, T)
+        for t in range(T):
+            row = at.M + (1 + one) * square + t * T
+            store(w, load(w, at.x + t) - _dot(w, row, room, T), at.x + t)
+
+
+@lane_kernel
+def _visit_residual_sums(w, at, visits):  # type: ignore[no-untyped-def]
+    """r of a unit with w and its derivatives: sums of tau, A pi_k, -K tau; second: of what follows from them."""
+    T = len(visits)
+    square, ones = T * T, at.q
+    store(w, _total(w, at.tau, T), at.r)
+    for k in range(2):
+        store(w, _total(w, at.alpha + k * T, T), at.r + 1 + k)
+    store(w, -_dot(w, at.z, at.tau, T), at.r + 3)
+    for k in range(2):
+        for other in range(k + 1):
+            M, s = at.M + (3 + k + other) * square, at.s + (3 + k + other) * T
+            _times(w, M, at.delta, at.x, T)
+            for t in range(T):
+                one = _dot(w, at.M + (1 + k) * square + t * T, at.omega + other * T, T)
+                two = _dot(w, at.M + (1 + other) * square + t * T, at.omega + k * T, T)
+                store(w, load(w, s + t) - load(w, at.x + t) - one - two, at.x + t)
+            store(w, _dot(w, ones, at.x, T), at.r + pair(3, k, other))
+        along = _dot(w, at.z + (1 + k) * T, at.tau, T) + _dot(w, at.z, at.alpha + k * T, T)
+        store(w, -along, at.r + pair(3, 2, k))
+    store(w, -2.0 * _dot(w, at.z + 3 * T, at.tau, T), at.r + pair(3, 2, 2))
+
+
+# ---- a shared intercept ----------------------------------------------------------------------------------------------
+
+
+@lane_kernel
+def _shared(w, at, z, r, mu, columns, p, m, n, variance, phi):  # type: ignore[no-untyped-def]
+    """Everything that an intercept of the given variance, number n of theta, takes off; z is of length columns.size.
+
+    phi: Phi restricted to those columns.
+    """
+    size = columns.size
+    _shared_bend(w, at, r, mu, m, n, variance)
+    r0, mu0 = load(w, r), load(w, mu)
+    kappa = 1.0 / fma(variance, mu0, 1.0)
+    d = variance * kappa
+    d_u = kappa * kappa
+    minus = -d * d
+    for k in range(n + 1):
+        _times(w, phi, z + k * size, at.f + k * size, size)
+    q00 = _dot(w, z, at.f, size)
+    for k in range(n):
+        mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
+        d_k = minus * mu_k
+        q0k = _dot(w, z, at.f + (1 + k) * size, size)
+        _add(w, at.logdet + k, d * mu_k)
+        for other in range(k + 1):
+            place, second = k * m + other, pair(n, k, other)
+            mu_l, mu_kl = load(w, mu + 1 + other), load(w, mu + second)
+            d_kl = minus * fma(-2.0 * d * mu_k, mu_l, mu_kl)
+            q0l = _dot(w, z, at.f + (1 + other) * size, size)
+            along = _dot(w, z + second * size, at.f, size)
+            along = along + _dot(w, z + (1 + k) * size, at.f + (1 + other) * size, size)
+            _add(w, at.logdet2 + place, fma(d, mu_kl, minus * mu_k * mu_l))
+            trace = fma(d_kl, q00, 2.0 * fma(d, along, fma(d_k, q0l, minus * mu_l * q0k)))
+            _add(w, at.trace2 + place, -trace)
+        _add(w, at.logdet2 + n * m + k, d_u * mu_k)
+        _add(w, at.trace2 + n * m + k, -2.0 * d_u * fma(-d * mu_k, q00, q0k))
+        for t in range(size):
+            x = load(w, z + t)
+            left, right = -fma(d_k, x, d * load(w, z + (1 + k) * size + t)), -d * x
+            _add(w, at.h + k * p + columns[t], fma(left, r0, right * r_k))
+            row = at.C_k + (k * p + columns[t]) * p
+            for s in range(size):
+                _add(w, row + columns[s], fma(left, load(w, z + s), right * load(w, z + (1 + k) * size + s)))
+    _add(w, at.logdet + n, kappa * mu0)
+    _add(w, at.logdet2 + n * m + n, -d_u * mu0 * mu0)
+    _add(w, at.trace2 + n * m + n, 2.0 * mu0 * d_u * kappa * q00)
+    for t in range(size):
+        x = -d_u * load(w, z + t)
+        _add(w, at.h + n * p + columns[t], x * r0)
+        for s in range(size):
+            _add(w, at.C_k + (n * p + columns[t]) * p + columns[s], x * load(w, z + s))
+
+
+@lane_kernel
+def _shared_bend(w, at, r, mu, m, n, variance):  # type: ignore[no-untyped-def]
+    """Take the derivatives of d r^2 off bend and bend2."""
+    r0, mu0 = load(w, r), load(w, mu)
+    kappa = 1.0 / fma(variance, mu0, 1.0)
+    d = variance * kappa
+    d_u = kappa * kappa
+    minus = -d * d
+    for k in range(n):
+        mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
+        d_k = minus * mu_k
+        _add(w, at.bend + k, -r0 * fma(d_k, r0, 2.0 * d * r_k))
+        for other in range(k + 1):
+            second = pair(n, k, other)
+            mu_l, r_l = load(w, mu + 1 + other), load(w, r + 1 + other)
+            d_kl = minus * fma(-2.0 * d * mu_k, mu_l, load(w, mu + second))
+            along = fma(d, fma(r0, load(w, r + second), r_k * r_l), r0 * fma(d_k, r_l, minus * mu_l * r_k))
+            _add(w, at.bend2 + k * m + other, -fma(d_kl * r0, r0, 2.0 * along))
+        _add(w, at.bend2 + n * m + k, -2.0 * d_u * r0 * fma(-d * mu_k, r0, r_k))
+    _add(w, at.bend + n, -d_u * r0 * r0)
+    _add(w, at.bend2 + n * m + n, 2.0 * mu0 * d_u * kappa * r0 * r0)
+
+
+@lane_kernel
+def _lift(w, at, variance, n, cells, p, has_unit, visits):  # type: ignore[no-untyped-def]
+    """Add kappa z, kappa r and kappa mu of a unit, with derivatives, to those of its district."""
+    T = len(visits)
+    if not has_unit:
+        for order in range(1 + n + n * (n + 1) // 2):
+            _add(w, at.r_district + order, load(w, at.r + order))
+            _add(w, at.mu_district + order, load(w, at.mu + order))
+            for t in range(T):
+                _add(w, at.z_district + order * p + cells[t], load(w, at.z + order * T + t))
+        return
+    mu = at.mu
+    kappa = 1.0 / fma(variance, load(w, mu), 1.0)
+    d = variance * kappa
+    k_u = -load(w, mu) * kappa * kappa
+    k_uu = -2.0 * load(w, mu) * kappa * k_u
+    for k in range(n):
+        k_k = -d * kappa * load(w, mu + 1 + k)
+        k_ku = kappa * kappa * load(w, mu + 1 + k) * fma(2.0 * d, load(w, mu), -1.0)
+        _lift_order(w, at, visits, cells, p, 1 + k, kappa, 1 + k, k_k, 0)
+        _lift_order(w, at, visits, cells, p, pair(n + 1, n, k), k_u, 1 + k, k_ku, 0)
+        for other in range(k + 1):
+            second = pair(n, k, other)
+            k_l = -d * kappa * load(w, mu + 1 + other)
+            twice = 2.0 * d * load(w, mu + 1 + k) * load(w, mu + 1 + other)
+            k_kl = kappa * d * (twice - load(w, mu + second))
+            _lift_order(w, at, visits, cells, p, pair(n + 1, k, other), kappa, second, k_kl, 0)
+            _lift_order(w, at, visits, cells, p, pair(n + 1, k, other), k_k, 1 + other, k_l, 1 + k)
+    zero = everywhere(0.0)
+    _lift_order(w, at, visits, cells, p, 0, kappa, 0, zero, 0)
+    _lift_order(w, at, visits, cells, p, 1 + n, k_u, 0, zero, 0)
+    _lift_order(w, at, visits, cells, p, pair(n + 1, n, n), k_uu, 0, zero, 0)
+
+
+@inline
+def _lift_order(w, at, visits, cells, p, to, x, one, y, two):  # type: ignore[no-untyped-def]
+    """Add x times order `one` and y times order `two` of the unit to order `to` of the district."""
+    T = len(visits)
+    _add(w, at.r_district + to, fma(x, load(w, at.r + one), y * load(w, at.r + two)))
+    _add(w, at.mu_district + to, fma(x, load(w, at.mu + one), y * load(w, at.mu + two)))
+    for t in range(T):
+        z = fma(x, load(w, at.z + one * T + t), y * load(w, at.z + two * T + t))
+        _add(w, at.z_district + to * p + cells[t], z)
+
+
+# ---- the likelihood --------------------------------------------------------------------------------------------------
 
 
 @lane_kernel
 def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
     """-2 log restricted likelihood into value (1, LANES); leaves Phi and beta.  NaN in lanes where it is undefined."""
-    T, p = nested.cell.shape[1], nested.n_column
-    width = p + 1
-    _rates(w, at, theta, T)
+    visits, p = nested.visits, nested.n_column
+    T = len(visits)
+    width, n = p + 1, 2 + int(nested.has_visit)
+    n_unit = nested.arm.size
+    _rates(w, at, theta, visits)
     _zero(w, at.C, p * width)
-    _zero(w, at.n, T)
-    log_v, fixed = everywhere(0.0), everywhere(0.0)
-    for i in range(nested.arm.size):
-        arm = nested.arm[i]
-        log_v = log_v + _unit(w, at, theta, sums.count, i, T, nested.unit, nested.visit, 1)
-        for t in range(T):
-            store(w, load(sums.at_visit, i, t), at.y + t)
-            store(w, load(sums.total, i, t), at.q + t)
-        _weighted(w, at, T, 1)
-        _times(w, at.A, at.s, at.tau, T)
-        _times(w, at.D, at.s, at.delta, T)
-        fixed = fma(-1.0, _dot(w, at.s, at.delta, T), fixed)
-        for t in range(T):
-            row = at.C + nested.cell[arm, t] * width
-            for s in range(T):
-                _add(w, row + nested.cell[arm, s], load(w, at.K + t * T + s))
-            _add(w, row + p, load(w, at.tau + t))
-            _add(w, at.n + t, load(sums.count, i, t))
-    fixed = fma(load(w, at.a), load(sums.square, 0), fixed)
+    fixed = everywhere(0.0)
+    log_v = everywhere(0.0)
+    if not nested.has_visit:
+        for arm in range(nested.cell.shape[0]):
+            _gather(w, at, sums, nested, arm, 0, n_unit)
+            _inside(w, at, visits, 1)
+            _add_cells(w, at, at.M, at.s, nested.cell[arm], width, visits)
+    _zero(w, at.z_district, p)
+    _zero(w, at.r_district, 1)
+    _zero(w, at.mu_district, 1)
+    for i in range(n_unit if n < nested.n_variance or nested.has_visit else 0):
+        cells = nested.cell[nested.arm[i]]
+        _gather(w, at, sums, nested, -1, i, i + 1)
+        if nested.has_visit:
+            _inside(w, at, visits, 1)
+            log_v = log_v + _visits(w, at, load(theta, 2), visits)
+            _times(w, at.A, at.s, at.tau, T)
+            _times(w, at.D, at.s, at.delta, T)
+            fixed = fma(-1.0, _dot(w, at.s, at.delta, T), fixed)
+            _add_cells(w, at, at.K, at.tau, cells, width, visits)
+            for t in range(T):
+                store(w, _total(w, at.K + t * T, T), at.z + t)
+            store(w, _total(w, at.tau, T), at.r)
+            store(w, _total(w, at.z, T), at.mu)
+        else:
+            _row_sums(w, at, visits, 1)
+        kappa = everywhere(1.0)
+        if nested.has_unit:
+            pivot = fma(load(theta, n), load(w, at.mu), 1.0)
+            log_v = log_v + log(pivot)
+            kappa = 1.0 / pivot
+            d = load(theta, n) * kappa
+            fixed = fma(-d * load(w, at.r), load(w, at.r), fixed)
+            _take_cells(w, at, d, at.z, at.r, cells, width)
+        if nested.has_district:
+            _add(w, at.r_district, kappa * load(w, at.r))
+            _add(w, at.mu_district, kappa * load(w, at.mu))
+            for t in range(T):
+                _add(w, at.z_district + cells[t], kappa * load(w, at.z + t))
+            if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
+                variance = load(theta, nested.n_variance - 1)
+                pivot = fma(variance, load(w, at.mu_district), 1.0)
+                log_v = log_v + log(pivot)
+                d = variance / pivot
+                fixed = fma(-d * load(w, at.r_district), load(w, at.r_district), fixed)
+                _take_cells(w, at, d, at.z_district, at.r_district, nested.column, width)
+                _zero(w, at.z_district, p)
+                _zero(w, at.r_district, 1)
+                _zero(w, at.mu_district, 1)
     rows = everywhere(0.0)
     log_e = log(load(theta, 0))
+    fixed = fma(load(w, at.a), load(sums.square, 0), fixed)
+    _gather(w, at, sums, nested, -1, 0, n_unit)
     for t in range(T):
-        n = load(w, at.n + t)
+        count = load(w, at.count + t)
+        store(w, count, at.n + t)
         fixed = fma(-load(w, at.b + t), load(sums.square, 1 + t), fixed)
-        log_v = fma(n, fma(log_e, float(t), log(fma(load(theta, 1), float(t + 1), load(theta, 0)))), log_v)
-        rows = fma(n, float(t + 1), rows)
+        log_v = fma(count, fma(log_e, float(t), log(fma(load(theta, 1), float(t + 1), load(theta, 0)))), log_v)
+        rows = fma(count, float(t + 1), rows)
     for j in range(p):
         store(w, load(w, at.C + j * width + p), at.beta + j)
     log_c = log(_sweep(w, at.C, p, width))
     for j in range(p):
-        y = load(w, at.beta + j)
         solved = load(w, at.C + j * width + p)
-        fixed = fma(-y, solved, fixed)
+        fixed = fma(-load(w, at.beta + j), solved, fixed)
         store(w, solved, at.beta + j)
         for k in range(p):
             store(w, load(w, at.C + j * width + k), at.inverse + j * p + k)
@@ -363,141 +700,99 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
+def _add_cells(w, at, A, x, cells, width, visits):  # type: ignore[no-untyped-def]
+    """Add the T x T A and the T vector x to C at the cells of an arm."""
+    T = len(visits)
+    for t in range(T):
+        row = at.C + cells[t] * width
+        for s in range(T):
+            _add(w, row + cells[s], load(w, A + t * T + s))
+        _add(w, row + width - 1, load(w, x + t))
+
+
+@lane_kernel
+def _take_cells(w, at, d, z, r, columns, width):  # type: ignore[no-untyped-def]
+    """C -= d [z; r] [z; r]'."""
+    for t in range(columns.size):
+        x = -d * load(w, z + t)
+        row = at.C + columns[t] * width
+        for s in range(columns.size):
+            _add(w, row + columns[s], x * load(w, z + s))
+        _add(w, row + width - 1, x * load(w, r))
+
+
+@lane_kernel
 def differentiate(theta, sums, nested, at, w, score, average, observed):  # type: ignore[no-untyped-def]
     """Score (m, LANES), average and observed information (m, m, LANES) at the theta of the last evaluate; leaves C_k."""
-    T, p, m = nested.cell.shape[1], nested.n_column, nested.n_variance
+    visits, p, m = nested.visits, nested.n_column, nested.n_variance
+    T = len(visits)
+    square = T * T
+    n = 2 + int(nested.has_visit)
+    has_more = nested.has_unit or nested.has_district
+    n_unit = nested.arm.size
     _zero(w, at.C_k, m * p * p)
     _zero(w, at.h, m * p)
     _zero(w, at.logdet, 2 * m + 3 * m * m)
     for t in range(1 + T):
         store(w, load(sums.square, t), at.square + t)
-    for i in range(nested.arm.size):
+    for arm in range(nested.cell.shape[0]):
+        cells = nested.cell[arm]
+        _gather(w, at, sums, nested, arm, 0, n_unit)
+        _residual(w, at, cells, True, visits)
+        if nested.has_visit:
+            continue
+        _inside(w, at, visits, N_ORDER)
+        _restrict(w, at, cells, p, visits)
+        for k in range(2):
+            M = at.M + (1 + k) * square
+            for t in range(T):
+                _add(w, at.h + k * p + cells[t], load(w, at.s + (1 + k) * T + t))
+                for s in range(T):
+                    _add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, M + t * T + s))
+            for other in range(k + 1):
+                _add(w, at.trace2 + k * m + other, _trace(w, at.Phi, at.M + (3 + k + other) * square, T))
+    orders = MOST if nested.has_unit and nested.has_visit else 10
+    _zero(w, at.z_district, orders * p)
+    _zero(w, at.r_district, 2 * MOST)
+    for i in range(n_unit if n < m or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
-        _unit(w, at, theta, sums.count, i, T, nested.unit, nested.visit, N_ORDER)
-        _residual(w, at, sums, i, at.beta, cells)
-        _weighted(w, at, T, N_ORDER)
-        _participant_terms(w, at, cells, p, m)
-        _unit_terms(w, at, cells, p, m, nested.unit, nested.visit)
-    _residual_terms(w, at, theta, T, m)
+        _gather(w, at, sums, nested, -1, i, i + 1)
+        _residual(w, at, cells, False, visits)
+        _restrict(w, at, cells, p, visits)
+        if nested.has_visit:
+            _inside(w, at, visits, N_ORDER)
+            _visits(w, at, load(theta, 2), visits)
+            _visit_derivatives(w, at, cells, p, m, has_more, visits)
+        else:
+            _row_sums(w, at, visits, N_ORDER)
+        if nested.has_unit:
+            _shared(w, at, at.z, at.r, at.mu, cells, p, m, n, load(theta, n), at.Phi)
+        if nested.has_district:
+            _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, visits)
+            if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
+                _shared(
+                    w, at, at.z_district, at.r_district, at.mu_district, nested.column, p, m, m - 1,
+                    load(theta, m - 1), at.inverse,
+                )  # fmt: skip
+                _zero(w, at.z_district, orders * p)
+                _zero(w, at.r_district, 2 * MOST)
+    _residual_terms(w, at, theta, visits, m)
     _assemble(w, at, p, m, score, average, observed)
 
 
 @lane_kernel
-def _participant_terms(w, at, cells, p, m):  # type: ignore[no-untyped-def]
-    """Of one unit, everything with derivatives by e and v alone; leaves tau, delta, pi, alpha, X, Z."""
-    T = cells.size
-    square = T * T
-    _times(w, at.A, at.s, at.tau, T)
-    _times(w, at.D, at.s, at.delta, T)
+def _restrict(w, at, cells, p, visits):  # type: ignore[no-untyped-def]
+    """Phi of the cells of an arm."""
+    T = len(visits)
     for t in range(T):
         for s in range(T):
             store(w, load(w, at.inverse + cells[t] * p + cells[s]), at.Phi + t * T + s)
-    _product(w, at.Phi, at.A, at.Y, T)
-    for t in range(T):  # Z = A'(Phi A)
-        for s in range(T):
-            total = load(w, at.A + t) * load(w, at.Y + s)
-            for k in range(1, T):
-                total = fma(load(w, at.A + k * T + t), load(w, at.Y + k * T + s), total)
-            store(w, total, at.Z + t * T + s)
-    for k in range(2):
-        M, X, pi = at.M + (1 + k) * square, at.X + k * square, at.pi + k * T
-        _product(w, at.Z, M, at.Y + k * square, T)
-        _product(w, at.D, M, at.G + k * square, T)
-        _product(w, at.A, M, at.C_room, T)
-        _product_transposed(w, at.C_room, at.A, X, T)
-        _times(w, M, at.delta, at.other, T)
-        s_k = at.s + (1 + k) * T
-        bend = fma(-2.0, _dot(w, s_k, at.delta, T), _dot(w, at.delta, at.other, T))
-        _add(w, at.bend + k, bend)
-        _add(w, at.logdet + k, _diagonal(w, at.G + k * square, T))
-        for t in range(T):
-            store(w, load(w, s_k + t) - load(w, at.other + t), pi + t)
-        _times(w, at.A, pi, at.alpha + k * T, T)
-        _times(w, at.D, pi, at.omega + k * T, T)
-        for t in range(T):
-            _add(w, at.h + k * p + cells[t], load(w, at.alpha + k * T + t))
-            for s in range(T):
-                _add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, X + t * T + s))
-    for k in range(2):
-        for other in range(k + 1):
-            order = 3 + k + other
-            M = at.M + order * square
-            pair = k * m + other
-            _times(w, M, at.delta, at.other, T)
-            bend = fma(-2.0, _dot(w, at.s + order * T, at.delta, T), _dot(w, at.delta, at.other, T))
-            _add(w, at.bend2 + pair, fma(-2.0, _dot(w, at.pi + k * T, at.omega + other * T, T), bend))
-            G = at.G + other * square
-            _add(w, at.logdet2 + pair, _trace(w, at.D, M, T) - _trace(w, at.G + k * square, G, T))
-            trace = fma(-2.0, _trace(w, at.Y + k * square, G, T), _trace(w, at.Z, M, T))
-            _add(w, at.trace2 + pair, trace)
 
 
 @lane_kernel
-def _unit_terms(w, at, cells, p, m, unit, visit):  # type: ignore[no-untyped-def]
-    """Of one unit, everything with a derivative by u or w."""
-    T = cells.size
-    square = T * T
-    if unit >= 0:
-        for t in range(T):
-            store(w, _total(w, at.K + t * T, T), at.row + t)  # K 1
-        kappa, tau = _total(w, at.row, T), _total(w, at.tau, T)
-        _times(w, at.Phi, at.row, at.other, T)  # Phi K 1
-        bent = _dot(w, at.row, at.other, T)
-        _add(w, at.logdet + unit, kappa)
-        _add(w, at.bend + unit, -tau * tau)
-        for k in range(2):
-            X = at.X + k * square
-            total, along = everywhere(0.0), everywhere(0.0)
-            for t in range(T):
-                x = _total(w, X + t * T, T)
-                total = total + x
-                along = fma(x, load(w, at.other + t), along)
-            pair = unit * m + k
-            _add(w, at.logdet2 + pair, total)
-            _add(w, at.trace2 + pair, -2.0 * along)
-            _add(w, at.bend2 + pair, -2.0 * _total(w, at.alpha + k * T, T) * tau)
-        pair = unit * m + unit
-        _add(w, at.logdet2 + pair, -kappa * kappa)
-        _add(w, at.trace2 + pair, 2.0 * bent * kappa)
-        _add(w, at.bend2 + pair, 2.0 * tau * tau * kappa)
-        for t in range(T):
-            x = load(w, at.row + t)
-            _add(w, at.h + unit * p + cells[t], -x * tau)
-            for s in range(T):
-                _add(w, at.C_k + (unit * p + cells[t]) * p + cells[s], -x * load(w, at.row + s))
-    if visit >= 0:
-        square_K, along = at.C_room, at.delta
-        _product(w, at.K, at.K, square_K, T)
-        _times(w, at.K, at.tau, along, T)
-        if unit >= 0:
-            pair = visit * m + unit
-            tau = _total(w, at.tau, T)
-            _add(w, at.logdet2 + pair, -_dot(w, at.row, at.row, T))
-            _add(w, at.bend2 + pair, 2.0 * tau * _dot(w, at.row, at.tau, T))
-            _times(w, at.K, at.row, at.y, T)
-            _add(w, at.trace2 + pair, 2.0 * _dot(w, at.y, at.other, T))
-        _product(w, at.Phi, at.K, at.Y, T)
-        for k in range(2):
-            pair = visit * m + k
-            X = at.X + k * square
-            _add(w, at.logdet2 + pair, _diagonal(w, X, T))
-            _add(w, at.trace2 + pair, -2.0 * _trace(w, at.Y, X, T))
-            _add(w, at.bend2 + pair, -2.0 * _dot(w, at.alpha + k * T, at.tau, T))
-        pair = visit * m + visit
-        _add(w, at.logdet + visit, _diagonal(w, at.K, T))
-        _add(w, at.bend + visit, -_dot(w, at.tau, at.tau, T))
-        _add(w, at.logdet2 + pair, -_diagonal(w, square_K, T))
-        _add(w, at.trace2 + pair, 2.0 * _trace(w, at.Y, square_K, T))
-        _add(w, at.bend2 + pair, 2.0 * _dot(w, at.tau, along, T))
-        for t in range(T):
-            _add(w, at.h + visit * p + cells[t], -load(w, along + t))
-            for s in range(T):
-                _add(w, at.C_k + (visit * p + cells[t]) * p + cells[s], -load(w, square_K + t * T + s))
-
-
-@lane_kernel
-def _residual_terms(w, at, theta, T, m):  # type: ignore[no-untyped-def]
+def _residual_terms(w, at, theta, visits, m):  # type: ignore[no-untyped-def]
     """log|R| and r'R^-1 r by e and v."""
+    T = len(visits)
     e, v = load(theta, 0), load(theta, 1)
     i0 = 1.0 / e
     for t in range(T):
@@ -547,7 +842,9 @@ def _assemble(w, at, p, m, score, average, observed):  # type: ignore[no-untyped
 def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: ignore[no-untyped-def]
     """Of one contrast c (p,) after differentiate: estimate and f = c'Phi c into out (2, LANES), df/d theta (m, LANES),
     and g'(C_kl/2 - C_k Phi C_l) g, g = Phi c, into curvature (m, m, LANES), from which Kenward-Roger's f follows."""
-    T, p, m = nested.cell.shape[1], nested.n_column, nested.n_variance
+    visits, p, m = nested.visits, nested.n_column, nested.n_variance
+    T = len(visits)
+    n, n_unit = 2 + int(nested.has_visit), nested.arm.size
     g, estimate, f = at.scaled, everywhere(0.0), everywhere(0.0)
     for j in range(p):
         total = everywhere(0.0)
@@ -560,11 +857,41 @@ def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: 
             f = fma(total, c[j], f)
     store(out, estimate, 0)
     store(out, f, 1)
+    _zero(w, at.bend, m)
     _zero(w, at.bend2, m * m)
-    for i in range(nested.arm.size):
+    _zero(w, at.z_district, MOST * p)
+    _zero(w, at.r_district, 2 * MOST)
+    if not nested.has_visit:
+        for arm in range(nested.cell.shape[0]):
+            _gather(w, at, sums, nested, arm, 0, n_unit)
+            _inside(w, at, visits, N_ORDER)
+            _cells(w, g, nested.cell[arm], at.tau, visits)
+            for k in range(2):
+                for other in range(k + 1):
+                    _times(w, at.M + (3 + k + other) * T * T, at.tau, at.x, T)
+                    _add(w, at.bend2 + k * m + other, _dot(w, at.tau, at.x, T))
+    for i in range(n_unit if n < m or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
-        _unit(w, at, theta, sums.count, i, T, nested.unit, nested.visit, N_ORDER)
-        _curvature(w, at, g, cells, m, nested.unit, nested.visit)
+        _gather(w, at, sums, nested, -1, i, i + 1)
+        if nested.has_visit:
+            _inside(w, at, visits, N_ORDER)
+            _visits(w, at, load(theta, 2), visits)
+            _visit_matrices(w, at, visits)
+            _cells(w, g, cells, at.s, visits)
+            _visit_curvature(w, at, visits, m)
+            _visit_row_sums(w, at, visits)
+        else:
+            _row_sums(w, at, visits, N_ORDER)
+        _cells(w, g, cells, at.s, visits)
+        for order in range(1 + n + n * (n + 1) // 2):
+            store(w, _dot(w, at.s, at.z + order * T, T), at.r + order)
+        if nested.has_unit:
+            _shared_bend(w, at, at.r, at.mu, m, n, load(theta, n))
+        if nested.has_district:
+            _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, visits)
+            if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
+                _shared_bend(w, at, at.r_district, at.mu_district, m, m - 1, load(theta, m - 1))
+                _zero(w, at.r_district, 2 * MOST)
     for k in range(m):
         _times(w, at.C_k + k * p * p, g, at.h + k * p, p)
         _times(w, at.inverse, at.h + k * p, at.B + k * p, p)
@@ -577,39 +904,27 @@ def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: 
 
 
 @lane_kernel
-def _curvature(w, at, g, cells, m, unit, visit):  # type: ignore[no-untyped-def]
-    """Add g'C_kl g of one unit to bend2."""
-    T = cells.size
+def _cells(w, g, cells, out, visits):  # type: ignore[no-untyped-def]
+    for t in range(len(visits)):
+        store(w, load(w, g + cells[t]), out + t)
+
+
+@lane_kernel
+def _visit_curvature(w, at, visits, m):  # type: ignore[no-untyped-def]
+    """Add g'C_kl g of one unit with w to bend2; g is at s."""
+    T = len(visits)
     square = T * T
-    for t in range(T):
-        store(w, load(w, g + cells[t]), at.s + t)
-    for t in range(T):  # tau = A'g
-        total = load(w, at.A + t) * load(w, at.s)
-        for k in range(1, T):
-            total = fma(load(w, at.A + k * T + t), load(w, at.s + k), total)
-        store(w, total, at.tau + t)
-    _times(w, at.K, at.s, at.delta, T)  # K g
+    _times(w, at.A, at.s, at.tau, T)
+    _times(w, at.K, at.s, at.delta, T)
     for k in range(2):
         pi = at.pi + k * T
         _times(w, at.M + (1 + k) * square, at.tau, pi, T)
         _times(w, at.D, pi, at.omega + k * T, T)
         _times(w, at.A, pi, at.alpha + k * T, T)  # X_k g
-    for k in range(2):
+        _add(w, at.bend2 + 2 * m + k, -2.0 * _dot(w, at.alpha + k * T, at.delta, T))
         for other in range(k + 1):
-            _times(w, at.M + (3 + k + other) * square, at.tau, at.other, T)
-            x = fma(-2.0, _dot(w, at.pi + k * T, at.omega + other * T, T), _dot(w, at.tau, at.other, T))
+            _times(w, at.M + (3 + k + other) * square, at.tau, at.x, T)
+            x = fma(-2.0, _dot(w, pi, at.omega + other * T, T), _dot(w, at.tau, at.x, T))
             _add(w, at.bend2 + k * m + other, x)
-    total = _total(w, at.delta, T)
-    if unit >= 0:
-        for t in range(T):
-            store(w, _total(w, at.K + t * T, T), at.row + t)
-        for k in range(2):
-            _add(w, at.bend2 + unit * m + k, -2.0 * _total(w, at.alpha + k * T, T) * total)
-        _add(w, at.bend2 + unit * m + unit, 2.0 * total * total * _total(w, at.row, T))
-    if visit >= 0:
-        _times(w, at.K, at.delta, at.other, T)
-        for k in range(2):
-            _add(w, at.bend2 + visit * m + k, -2.0 * _dot(w, at.alpha + k * T, at.delta, T))
-        if unit >= 0:
-            _add(w, at.bend2 + visit * m + unit, 2.0 * total * _dot(w, at.row, at.delta, T))
-        _add(w, at.bend2 + visit * m + visit, 2.0 * _dot(w, at.delta, at.other, T))
+    _times(w, at.K, at.delta, at.x, T)
+    _add(w, at.bend2 + 2 * m + 2, 2.0 * _dot(w, at.delta, at.x, T))
