@@ -1,0 +1,144 @@
+"""Small dense matrices in lanes, and the last steps of a restricted likelihood, which every model shares.
+
+A matrix is n x n consecutive places, row by row, of a workspace w, float64 (places, LANES).  `at`, a NamedTuple of
+places, has for p fixed effects and m variances, with the residuals r = y - X beta,
+  inverse (p, p) Phi = (X'V^-1 X)^-1,  beta (p,),  C_k (m, p, p) derivatives of X'V^-1 X,  h (m, p) X'(V^-1)_k r,
+  bend (m,) r'(V^-1)_k r,  logdet (m,) derivatives of log|V|,
+  logdet2, bend2 (m, m) likewise of second order, lower triangle,  trace2 (m, m) tr(Phi C_kl),
+and room in B (m, p, p) and scaled (m, p).
+"""
+
+import numpy as np
+
+from sim.lanes import everywhere, fma, lane_kernel, load, store, where
+
+
+@lane_kernel
+def zero(w, at, n):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        store(w, everywhere(0.0), at + i)
+
+
+@lane_kernel
+def add(w, at, x):  # type: ignore[no-untyped-def]
+    store(w, load(w, at) + x, at)
+
+
+@lane_kernel
+def dot(w, x, y, n):  # type: ignore[no-untyped-def]
+    total = load(w, x) * load(w, y)
+    for i in range(1, n):
+        total = fma(load(w, x + i), load(w, y + i), total)
+    return total
+
+
+@lane_kernel
+def times(w, A, x, out, n):  # type: ignore[no-untyped-def]
+    """out = A x."""
+    for i in range(n):
+        store(w, dot(w, A + i * n, x, n), out + i)
+
+
+@lane_kernel
+def product(w, A, B, out, n):  # type: ignore[no-untyped-def]
+    """out = A B."""
+    for i in range(n):
+        for j in range(n):
+            total = load(w, A + i * n) * load(w, B + j)
+            for k in range(1, n):
+                total = fma(load(w, A + i * n + k), load(w, B + k * n + j), total)
+            store(w, total, out + i * n + j)
+
+
+@lane_kernel
+def trace_of_product(w, A, B, n):  # type: ignore[no-untyped-def]
+    """tr(A B)."""
+    total = everywhere(0.0)
+    for i in range(n):
+        for j in range(n):
+            total = fma(load(w, A + i * n + j), load(w, B + j * n + i), total)
+    return total
+
+
+@lane_kernel
+def trace(w, A, n):  # type: ignore[no-untyped-def]
+    total = load(w, A)
+    for i in range(1, n):
+        total = total + load(w, A + i * n + i)
+    return total
+
+
+@lane_kernel
+def invert(w, A, n):  # type: ignore[no-untyped-def]
+    """Overwrite the symmetric A by its inverse and return |A|; NaN in a lane where A is not positive definite."""
+    determinant = everywhere(1.0)
+    for k in range(n):
+        pivot = load(w, A + k * n + k)
+        determinant = where(pivot > 0.0, determinant * pivot, np.nan)
+        share = 1.0 / pivot
+        store(w, everywhere(1.0), A + k * n + k)
+        for j in range(n):
+            store(w, load(w, A + k * n + j) * share, A + k * n + j)
+        for i in range(n):
+            if i != k:
+                x = load(w, A + i * n + k)
+                store(w, everywhere(0.0), A + i * n + k)
+                for j in range(n):
+                    store(w, fma(-x, load(w, A + k * n + j), load(w, A + i * n + j)), A + i * n + j)
+    return determinant
+
+
+@lane_kernel
+def score_and_information(w, at, p, m, score, average, observed):  # type: ignore[no-untyped-def]
+    """-1/2 [log|V|_k + tr(Phi C_k) + bend_k] into score (m, LANES); the informations, (m, m, LANES), of `mixed`."""
+    for k in range(m):
+        B, h, scaled = at.B + k * p * p, at.h + k * p, at.scaled + k * p
+        product(w, at.inverse, at.C_k + k * p * p, B, p)
+        times(w, at.inverse, h, scaled, p)
+        slope = load(w, at.logdet + k) + trace(w, B, p)
+        store(score, -0.5 * (slope + load(w, at.bend + k)), k)
+        for other in range(k + 1):
+            pair = k * m + other
+            along = dot(w, h, at.scaled + other * p, p)
+            bend = load(w, at.bend2 + pair)
+            bow = load(w, at.logdet2 + pair) + load(w, at.trace2 + pair)
+            bow = bow - trace_of_product(w, B, at.B + other * p * p, p)
+            seen = fma(0.5, bow + bend, -along)
+            mean = fma(0.25, bend, -0.5 * along)
+            store(observed, seen, k, other)
+            store(observed, seen, other, k)
+            store(average, mean, k, other)
+            store(average, mean, other, k)
+
+
+@lane_kernel
+def estimate_of(c, w, at, out):  # type: ignore[no-untyped-def]
+    """Estimate c'beta and f = c'Phi c into out (2, LANES), and g = Phi c into the first p places of `scaled`."""
+    p = c.size
+    estimate, f = everywhere(0.0), everywhere(0.0)
+    for j in range(p):
+        total = everywhere(0.0)
+        for k in range(p):
+            if c[k] != 0.0:
+                total = fma(load(w, at.inverse + j * p + k), c[k], total)
+        store(w, total, at.scaled + j)
+        if c[j] != 0.0:
+            estimate = fma(load(w, at.beta + j), c[j], estimate)
+            f = fma(total, c[j], f)
+    store(out, estimate, 0)
+    store(out, f, 1)
+
+
+@lane_kernel
+def gradient_and_curvature(w, at, p, m, gradient, curvature):  # type: ignore[no-untyped-def]
+    """df/d theta (m, LANES) and g'(C_kl/2 - C_k Phi C_l) g (m, m, LANES), given g'C_kl g in trace2."""
+    g = at.scaled
+    for k in range(m):
+        times(w, at.C_k + k * p * p, g, at.h + k * p, p)
+        times(w, at.inverse, at.h + k * p, at.B + k * p, p)
+        store(gradient, -dot(w, g, at.h + k * p, p), k)
+    for k in range(m):
+        for other in range(k + 1):
+            x = fma(0.5, load(w, at.trace2 + k * m + other), -dot(w, at.h + k * p, at.B + other * p, p))
+            store(curvature, x, k, other)
+            store(curvature, x, other, k)
