@@ -164,6 +164,9 @@ PositiveSd = Annotated[float, BeforeValidator(_sd), Field(ge=0, le=10), _text(SD
 Share = Annotated[float, BeforeValidator(share), Field(ge=0, le=1), _text(SHARE, "15%")]
 """A proportion, written in per cent, held as 0 to 1."""
 
+Percentage = Annotated[float, BeforeValidator(share), Field(ge=0, le=10), _text(SHARE, "60%")]
+"""A share of something that may exceed the whole, up to 1000%; held as 0 to 10."""
+
 Difference = Annotated[float, BeforeValidator(share), Field(ge=-1, le=1), _text(SHARE, "3%")]
 """A difference of two proportions, written in percentage points, held as -1 to 1."""
 

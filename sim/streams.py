@@ -116,7 +116,7 @@ def _fill(key: Any, replicate: Any, cluster: Any, member: Any, normal: Any, out:
 class Streams:
     """The random streams of one design under one seed.
 
-    seed : integer, at least 0.  design : the design's name; two designs share no stream.
+    seed : integer, at least 0.  design : the design's name; two designs share no stream unless given one name.
     """
 
     def __init__(self, seed: int, design: str) -> None:

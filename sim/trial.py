@@ -60,12 +60,13 @@ class Allocation:
 
     arm, stratum, district : (N,) int32, from 0.
     village : (N,) int32; -1 where villages are not sampled as clusters.
-    training_group : (N,) int32; -1 in untreated arms.
+    training_group : (N,) int32; -1 in untreated arms, and for everyone where people are trained one by one.
     clock : (N,) int32, the training group whose dates a participant carries; untreated participants carry the group
-        they would have had, so that all arms share one clock.
+        they would have had, so that all arms share one clock. Trained one by one, everyone has a clock of their own.
     cluster, member : (N,) int32, the participant's name in the random streams: place (district or village) and
         running number within it, so that a larger trial keeps the draws of the smaller one.
     group_district : (G,) int32, the district of each training group.
+    village_name, group_name : (V,) and (G,) int32, the names of villages and training groups in the random streams.
     """
 
     arm: Ints
@@ -77,6 +78,8 @@ class Allocation:
     cluster: Ints
     member: Ints
     group_district: Ints
+    village_name: Ints
+    group_name: Ints
     arms: tuple[Arm, ...]
     contrast: Contrast
 

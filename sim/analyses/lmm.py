@@ -44,7 +44,7 @@ class Lmm(Part):
             columns,
             baseline,
             np.concatenate([contrast, np.zeros(baseline.shape[2])])[None],
-            has_participant=True,
+            has_participant=n_visit > 1,  # at a single visit, participant and residual are one
             block=allocation.random_cluster,
             column=self._random(allocation, n_visit, first),
         )
@@ -77,7 +77,7 @@ class Lmm(Part):
         column = np.broadcast_to(terms[:, None, :], (*shape, terms.shape[1])).copy()
         is_group = slice(int(allocation.has_villages), None)
         column[:, ~trained, is_group] = -1
-        if allocation.has_villages and self.village_by_visit:
+        if allocation.has_villages and self.village_by_visit and n_visit > 1:
             by_visit = np.broadcast_to(terms.max() + 1 + np.arange(n_visit), shape)
             column = np.concatenate([column, by_visit[:, :, None]], axis=2)
         return column.astype(np.int32)

@@ -51,12 +51,14 @@ def final_visit(allocation: Allocation) -> tuple[Floats, Floats]:
 def cluster_terms(allocation: Allocation) -> Ints:
     """(N, L) columns of the cluster's random intercepts within each `random_cluster`, -1 = none.
 
-    One term: village or, where villages are not clusters, training group (trained arms only). Where a village is
-    trained in several groups, training group within village is a second one: those who were trained apart resemble one
-    another less, and a village intercept alone does not hold its level.
+    No term where there are no clusters; else one: village or, where villages are not clusters, training group (trained
+    arms only). Where a village is trained in several groups, training group within village is a second one: those who
+    were trained apart resemble one another less, and a village intercept alone does not hold its level.
     """
     cluster, group = allocation.random_cluster, allocation.training_group
     first = np.where(cluster >= 0, 0, -1)
+    if not (cluster >= 0).any():
+        return np.empty((len(cluster), 0), dtype=np.int32)
     if not allocation.has_villages:
         return first[:, None].astype(np.int32)
     lowest = np.full(int(cluster.max()) + 1, np.iinfo(np.int32).max)

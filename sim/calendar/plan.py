@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 import numpy as np
@@ -75,13 +76,19 @@ class Visit(Part):
             raise refuse("give exactly one of before_training, after_training and months_after_training")
         return self
 
+    @property
+    def order(self) -> int:
+        """0 before the training, 1 some days after it, 2 some months after it."""
+        return 0 if self.before_training is not None else 1 if self.after_training is not None else 2
+
 
 class CalendarPlan(Part):
     """Recruitment by district, training in groups by a limited number of facilitator teams, visits on their dates."""
 
     recruitment_per_district: PerWeek
-    facilitator_teams: Annotated[int, Field(ge=1, le=1000, strict=True)]
-    training_days: Annotated[DayCount, Field(ge=1, le=5)]
+    facilitator_teams: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+    """Trainings at a time; left out, as many as are needed."""
+    training_days: Annotated[DayCount, Field(ge=1, le=5)] = 1
     """Consecutive working days (Monday to Friday, none of them closed) of one training."""
     visits: dict[Name, Visit]
     closed: dict[Name, YearlyPeriod] = {}
@@ -90,27 +97,38 @@ class CalendarPlan(Part):
 
     @model_validator(mode="after")
     def _visits_in_order(self) -> CalendarPlan:
-        if len(self.visits) != 3:
-            message = f"three visits are needed (baseline, after training, final), found {len(self.visits)}"
-            raise refuse(message, "visits")
-        baseline, post, final = self.visits.values()
-        if baseline.before_training is None or post.after_training is None or not final.months_after_training:
+        if len(self.visits) < 2:
+            raise refuse(f"two visits or more are needed, baseline and final, found {len(self.visits)}", "visits")
+        order = [visit.order for visit in self.visits.values()]
+        if order != sorted(order) or order.count(0) != 1:
             raise refuse(
-                "visits out of order: the first is `before_training`, the second `after_training`, the last "
-                "`months_after_training`, in this order",
+                "visits out of order: the first is `before_training`, then come those `after_training`, then those "
+                "`months_after_training`",
                 "visits",
             )
-        last_post = self.training_days - 1 + post.after_training + post.spread
-        if last_post >= 28 * final.months_after_training - final.spread:
-            message = "visits out of order: the final visit could fall before the second"
-            raise refuse(message, "visits", list(self.visits)[2])
-        for name, visit, distance in zip(
-            self.visits, (baseline, post), (baseline.before_training, post.after_training), strict=False
-        ):
-            if visit.spread > distance:
+        for (before, one), (name, other) in itertools.pairwise(list(self.visits.items())[1:]):
+            if self._days_between(one, other) <= one.spread + other.spread:
+                message = f"visits out of order: '{name}' could fall before '{before}'"
+                raise refuse(message, "visits", name)
+        for name, visit in list(self.visits.items())[:2]:
+            if visit.spread > self._days_from_training(visit):
                 message = "the visit could fall on the wrong side of the training: make its spread smaller"
                 raise refuse(message, "visits", name, "spread")
         return self
+
+    def _days_between(self, one: Visit, other: Visit) -> int:
+        """The fewest days from one visit after the training to a later one, before either is spread."""
+        if one.months_after_training is not None and other.months_after_training is not None:
+            return 28 * (other.months_after_training - one.months_after_training)
+        return self._days_from_training(other) - self._days_from_training(one)
+
+    def _days_from_training(self, visit: Visit) -> int:
+        """The fewest days from a visit to the first training day if it comes before, from the last day if after."""
+        if visit.months_after_training is not None:
+            return 28 * visit.months_after_training - (self.training_days - 1)
+        distance = visit.after_training if visit.before_training is None else visit.before_training
+        assert distance is not None
+        return distance
 
 
 def _month_day(day: Days) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 One process per district (people are recruited until the next training group is full) and one per training group (it
 leaves time for the baseline visit, waits for a facilitator team, trains on the next open working days, frees the
-team). Participants are never processes.
+team). Participants are processes only where each is trained alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def train(plan: CalendarPlan, allocation: Allocation, start: date, rng: np.rando
     first_day = np.full(n_group, -1, dtype=np.int64)
 
     env = simpy.Environment()
-    teams = simpy.Resource(env, capacity=plan.facilitator_teams)
+    teams = simpy.Resource(env, capacity=plan.facilitator_teams or n_group)
 
     def district(groups: Iterable[int]) -> Generator[Any, Any, None]:
         for group in groups:

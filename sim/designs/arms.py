@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from sim.parts import Part, refuse, refuse_all
 from sim.quantities import Date, Name, Number
-from sim.trial import Allocation, Arm, Contrast
+from sim.trial import Allocation, Arm, Contrast, Ints, Names
 
 MOST_PARTICIPANTS = 200_000
 
@@ -76,6 +76,12 @@ class DesignPlan(Part, ABC):
     def n_planned(self) -> int:
         """Planned number of participants."""
 
+    @abstractmethod
+    def allocate(self, names: Names, rng: np.random.Generator, *, nested: bool = False) -> Allocation:
+        """One allocation. nested : a larger trial of the same plan contains the smaller one, for common random numbers:
+        whoever is in both keeps arm, stratum, village, training group and names in the random streams.
+        """
+
     @property
     def arm_list(self) -> tuple[Arm, ...]:
         return tuple(Arm(name, plan.trained_format) for name, plan in self.arms.items())
@@ -109,10 +115,56 @@ def interleave(counts: list[int]) -> list[int]:
     return [label for _, label in sorted(positions)]
 
 
-class Roster:
-    """Collects participants while a design deals them out, then becomes an Allocation."""
+def in_turn(n: int, weights: list[float] | tuple[float, ...]) -> list[int]:
+    """Labels of n units, each given to the label furthest behind its share: the first m are those of m units.
 
-    def __init__(self) -> None:
+    >>> in_turn(5, [1, 2])
+    [1, 0, 1, 1, 0]
+    """
+    counts = [0] * len(weights)
+    labels = []
+    for k in range(1, n + 1):
+        behind = [k * w / sum(weights) - count for w, count in zip(weights, counts, strict=True)]
+        label = behind.index(max(behind))
+        counts[label] += 1
+        labels.append(label)
+    return labels
+
+
+def deal(n: int, weights: list[float] | tuple[float, ...], *, nested: bool) -> list[int]:
+    """Labels of n units in shares by weight: exact and spread evenly, or nested in those of more units."""
+    return in_turn(n, weights) if nested else interleave(apportion(n, weights))
+
+
+def of_district(rng: np.random.Generator, district: int, *, nested: bool) -> np.random.Generator:
+    """The generator of one district: the next numbers of `rng`, or a stream that no other district's size moves."""
+    if not nested:
+        return rng
+    bits = rng.bit_generator
+    assert isinstance(bits, np.random.Philox | np.random.PCG64)
+    return np.random.Generator(bits.jumped(district + 1))
+
+
+PLACE = 40_000
+
+
+def nested_names(district: Ints) -> Ints:
+    """(U,) names that units keep when their district gets more of them: below PLACE a district, as districts are in
+    order."""
+    number = np.arange(len(district)) - np.searchsorted(district, district)
+    if len(set(district)) > 1 and number.max(initial=0) >= PLACE:
+        raise ValueError(f"common random numbers name at most {PLACE:,} villages or training groups a district")
+    return (district * PLACE + number).astype(np.int32)
+
+
+class Roster:
+    """Collects participants while a design deals them out, then becomes an Allocation.
+
+    nested : whether villages and training groups keep their names in the random streams in a larger trial.
+    """
+
+    def __init__(self, *, nested: bool = False) -> None:
+        self.nested = nested
         self.rows: list[tuple[int, int, int, int, int, int, int, int]] = []
         self.group_district: list[int] = []
 
@@ -128,7 +180,15 @@ class Roster:
     def allocation(self, arms: tuple[Arm, ...], contrast: Contrast) -> Allocation:
         arm, stratum, district, village, group, clock, cluster, member = np.array(self.rows, dtype=np.int32).T.copy()
         groups = np.array(self.group_district, dtype=np.int32)
+        village_name = np.arange(village.max() + 1, dtype=np.int32)
+        group_name = np.arange(len(groups), dtype=np.int32)
+        if self.nested:
+            if group.max() >= 0:
+                group_name = nested_names(groups)
+            if village.max() >= 0:
+                village_name = nested_names(district[np.unique(village, return_index=True)[1]])
+                cluster = village_name[village]
         return Allocation(
             arm, stratum, district, village, group, clock, cluster, member,
-            group_district=groups, arms=arms, contrast=contrast,
+            group_district=groups, village_name=village_name, group_name=group_name, arms=arms, contrast=contrast,
         )  # fmt: skip

@@ -53,10 +53,10 @@ class SingleArm(DesignPlan):
     def n_planned(self) -> int:
         return sum(plan.participants for plan in self.arms.values())
 
-    def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
-        """One allocation; nothing is left to chance."""
+    def allocate(self, names: Names, rng: np.random.Generator, *, nested: bool = False) -> Allocation:
+        """One allocation; nothing is left to chance. A larger study does not contain the smaller one, nested or not."""
         del rng
-        roster = Roster()
+        roster = Roster(nested=nested)
         member = 0
         for arm, plan in enumerate(self.arms.values()):
             group = roster.new_group(0)

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from sim.designs.arms import Count, DesignPlan, Roster, apportion, interleave
+from sim.designs.arms import Count, DesignPlan, Roster, apportion, deal, of_district
 from sim.parts import DESIGNS, Part, refuse
 from sim.quantities import Number
 from sim.trial import Allocation, Names
@@ -28,7 +28,9 @@ class Village(DesignPlan):
 
     Format `separate` makes one training group per stratum of a village, any other format one per village. Each
     untreated village carries the dates of a trained village of its district. Sizes are gamma distributed with the
-    declared mean and coefficient of variation, at least 2 people, drawn anew for each realisation.
+    declared mean and coefficient of variation, at least 2 people, drawn anew for each realisation. Villages are
+    exchangeable, so the arms take turns over them: nothing would be gained by shuffling their numbers. Nested, more
+    villages per district or more districts leave those that are there as they were; dates may differ.
     """
 
     kind: Literal["village"]
@@ -65,18 +67,18 @@ class Village(DesignPlan):
     def n_planned(self) -> int:
         return round(self.districts * self.villages_per_district * self.village_size.mean)
 
-    def allocate(self, names: Names, rng: np.random.Generator) -> Allocation:
+    def allocate(self, names: Names, rng: np.random.Generator, *, nested: bool = False) -> Allocation:
         """One allocation with the village sizes that `rng` draws."""
-        roster = Roster()
+        roster = Roster(nested=nested)
         for district in range(self.districts):
-            self._allocate_district(district, names, rng, roster)
+            self._allocate_district(district, names, of_district(rng, district, nested=nested), roster)
         return roster.allocation(self.arm_list, self.contrast_arms)
 
     def _allocate_district(self, district: int, names: Names, rng: np.random.Generator, roster: Roster) -> None:
         sizes = self._sizes(rng)
-        per_arm = apportion(self.villages_per_district, self.weights)
-        arm_of = interleave(per_arm)  # formats take turns, so that none is trained later than another
-        people = interleave(apportion(sum(sizes), names.share))
+        # formats take turns, so that none is trained later than another
+        arm_of = deal(self.villages_per_district, self.weights, nested=roster.nested)
+        people = deal(sum(sizes), names.share, nested=roster.nested)
         strata_of = [part.tolist() for part in np.split(np.array(people), np.cumsum(sizes)[:-1])]
         order = sorted(range(len(arm_of)), key=lambda v: not self.arm_list[arm_of[v]].is_trained)
         clocks: list[int] = []  # the first training group of each trained village

@@ -10,6 +10,8 @@ import numpy as np
 from sim.parts import ESTIMANDS, Part
 from sim.trial import Arm, Contrast, Floats, Names
 
+COMPONENTS = ("planned", "format", "modification", "attendance", "contamination")
+
 
 @dataclass(frozen=True)
 class TrueValue:
@@ -71,28 +73,18 @@ class FinalVisitDifference(Part):
             ours, theirs = (self._arm(model, names, effect, arm, arms) for arm in (treated, control))
             value = {key: ours[key] - theirs[key] for key in ours}
         everything = np.sum(list(value.values()), axis=0)
-        uncontrolled = 0.0 if control is not None else model.untreated_change.value
+        uncontrolled = 0.0 if control is not None else model.final_change(names)
         n_trained = int(treated is None or treated.is_trained) - int(control is not None and control.is_trained)
         return TrueValue(
             **value,
             window=np.full(len(effect), window),
             true_value=everything,
-            demand_inflation=np.full(len(effect), n_trained * model.demand_inflation.value),
+            demand_inflation=np.full(len(effect), n_trained * model.final_inflation),
             untreated_change=np.full(len(effect), uncontrolled),
         )
 
     def _arm(self, model: Any, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]) -> dict[str, Floats]:
-        """What one arm's mean differs by from the same people untreated, component by component."""
-        zero = np.zeros(len(effect))
-        if not arm.is_trained:
-            leaked = model.leaked_effect(effect, arms, names)
-            return {"planned": zero, "format": zero, "modification": zero, "attendance": zero, "contamination": leaked}
-        full = model.arm_effect(effect, arm, names)
-        by_format = np.full(len(effect), model.format_effect[arm.format].value)
-        return {
-            "planned": np.asarray(effect, dtype=float),
-            "format": by_format,
-            "modification": full - effect - by_format,
-            "attendance": (model.attendance.value - 1) * full,
-            "contamination": zero,
-        }
+        """What one arm's mean differs by from the same people untreated, component by component; (K,) each."""
+        found = model.effect_components(names, effect, arm, arms)
+        assert set(found) <= set(COMPONENTS)
+        return {name: np.zeros(len(effect)) + found.get(name, 0.0) for name in COMPONENTS}

@@ -9,7 +9,7 @@ arms after the training only (partial nesting).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numba import njit
@@ -37,6 +37,8 @@ class OutcomeModel(Part):
 class GaussianScores(Part):
     """Normal scores of K correlated outcomes at three visits: baseline, right after training, final."""
 
+    n_visit: ClassVar[int | None] = N_VISIT
+    can_reenact: ClassVar[bool] = True
     kind: Literal["gaussian"]
     outcomes: dict[Name, OutcomeModel] = Field(min_length=1)
     correlation_baseline_post: Assumption[Correlation]
@@ -154,6 +156,31 @@ class GaussianScores(Part):
         trained = [self.arm_effect(effect, arm, names) for arm in arms if arm.is_trained]
         return np.asarray(self.contamination.value * self.attendance.value * np.mean(trained, axis=0))
 
+    def effect_components(
+        self, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]
+    ) -> dict[str, Floats | float]:
+        """What an arm's mean at the final visit differs by from the same people untreated; see estimands."""
+        if not arm.is_trained:
+            return {"contamination": self.leaked_effect(effect, arms, names)}
+        assert arm.format is not None
+        full, by_format = self.arm_effect(effect, arm, names), self.format_effect[arm.format].value
+        return {
+            "planned": effect,
+            "format": by_format,
+            "modification": full - effect - by_format,
+            "attendance": (self.attendance.value - 1) * full,
+        }
+
+    def final_change(self, names: Names) -> float:
+        """Change from baseline to the final visit that happens with or without training."""
+        del names
+        return self.untreated_change.value
+
+    @property
+    def final_inflation(self) -> float:
+        """What the self-report of the trained adds at the final visit without any true change."""
+        return self.demand_inflation.value
+
     def _means(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
         """(N, T) what is expected of each participant under either truth, without any effect of training."""
         mean = self._window_shifts(names, allocation, schedule)
@@ -211,16 +238,16 @@ class GaussianScores(Part):
         part = components(self._declared(allocation.has_villages))
         alike = part.mixing[0].T
 
-        def units(purpose: str, n_unit: int, n_draw: int) -> Floats:
-            number = np.arange(n_unit, dtype=np.int32)
-            return streams.normal(purpose, replicate, np.zeros_like(number), number, n_draw)
+        def units(purpose: str, name: Ints, n_draw: int) -> Floats:
+            return streams.normal(purpose, replicate, np.zeros_like(name), name, n_draw)
 
-        n_district = int(allocation.district.max()) + 1
-        n_village = int(allocation.village.max()) + 1
-        place = np.sqrt(self.icc_district.value) * units("district", n_district, k) @ alike
-        variation = self.sd_effect_district.value * units("district effect", n_district, k) @ alike
-        group = units("training group", len(allocation.group_district), k) @ alike * part.sd_training_group
-        village = units("village", n_village, k * (N_VISIT + 1)).reshape(len(replicate), n_village, N_VISIT + 1, k)
+        district = np.arange(allocation.district.max() + 1, dtype=np.int32)
+        n_village = len(allocation.village_name)
+        place = np.sqrt(self.icc_district.value) * units("district", district, k) @ alike
+        variation = self.sd_effect_district.value * units("district effect", district, k) @ alike
+        group = units("training group", allocation.group_name, k) @ alike * part.sd_training_group
+        village = units("village", allocation.village_name, k * (N_VISIT + 1))
+        village = village.reshape(len(replicate), n_village, N_VISIT + 1, k)
         village = village @ alike * part.sd_village
         village = np.sqrt(self.cac.value) * village[:, :, :1] + np.sqrt(1 - self.cac.value) * village[:, :, 1:]
         people = (replicate, allocation.cluster, allocation.member)

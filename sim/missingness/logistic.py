@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from sim.missingness.intercepts import normal_grid, solve_intercept
 from sim.parts import MISSINGNESS, Assumption, Part, refuse
 from sim.quantities import Difference, LogOdds, OddsRatio, Share
 from sim.streams import Streams
@@ -123,29 +122,15 @@ def solve_intercepts(
     are normal with mean 0.  The distribution of who was seen before is carried along exactly on the grid.
     """
     mar, mnar = slopes
-    node, weight = _grid(covariance)
+    node, weight = normal_grid(covariance)
     last_seen = [(node[:, 0], np.ones(len(weight)))]  # (score last seen, probability of that history)
     intercepts = []
     for t, target in enumerate(expected, start=1):
         linear = [-mar * seen - mnar * node[:, t] for seen, _ in last_seen]
         mass = [weight * probability for _, probability in last_seen]
-
-        def excess(a: float, linear: list[Floats] = linear, mass: list[Floats] = mass, target: float = target) -> float:
-            return float(sum((m * expit(a + x)).sum() for m, x in zip(mass, linear, strict=True)) - target)
-
-        a = float(brentq(excess, -60, 60, xtol=1e-12)) if target > 1e-11 else -np.inf
+        a = solve_intercept(linear, mass, target)
         intercepts.append(a)
         missed = [(seen, p * expit(a + x)) for (seen, p), x in zip(last_seen, linear, strict=True)]
         seen_now = sum(p * expit(-a - x) for (_, p), x in zip(last_seen, linear, strict=True))
         last_seen = [*missed, (node[:, t], np.asarray(seen_now))]
     return tuple(intercepts)
-
-
-@lru_cache(maxsize=64)
-def _grid(covariance: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats]:
-    """Gauss-Hermite nodes (P, T) and weights (P,) of a normal with this covariance."""
-    n_visit = len(covariance)
-    x, w = np.polynomial.hermite_e.hermegauss(15)
-    node = np.array(list(itertools.product(x, repeat=n_visit)))
-    weight = np.array([np.prod(ws) for ws in itertools.product(w / w.sum(), repeat=n_visit)])
-    return node @ np.linalg.cholesky(np.array(covariance)).T, weight

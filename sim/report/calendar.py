@@ -17,14 +17,15 @@ def calendar_frame(scenario: Scenario, design: str, number: int) -> pd.DataFrame
     final = scenario.names.visit[-1]
     rows = []
     for group in np.argsort(dates.training_start, kind="stable"):
-        trained, clock = allocation.training_group == group, allocation.clock == group
+        clock = allocation.clock == group
+        trained = clock & allocation.is_trained
         day = dates.visit_day[clock, -1]
         inside = (dates.exposure[:, clock, -1] > 0).mean(axis=1)
         rows.append(
             {
                 "training_group": int(group),
                 "district": int(allocation.group_district[group]) + 1,
-                "arm": allocation.arms[int(allocation.arm[trained][0])].name,
+                "arm": allocation.arms[int(allocation.arm[trained if trained.any() else clock][0])].name,
                 "trained": int(trained.sum()),
                 "untreated_on_its_clock": int((clock & ~trained).sum()),
                 "training_start": str(dates.training_start[group].astype("datetime64[D]")),

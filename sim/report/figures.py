@@ -37,11 +37,12 @@ def power_figure(result: Result, folder: Path) -> Path:
     axes[0][0].set_yticks(range(len(designs)), [f"{d}  ({n:.0f})" for d, n in zip(designs, people, strict=True)])
     axes[0][0].set_ylim(len(designs) - 0.5, -0.5)
     net = "" if headline_measure(result) == "power" else ", net of demand inflation"
-    windows = ", ".join(result.scenario.names.window) or "none"
+    windows = ", ".join(result.scenario.names.window)
+    tinted = f"Diamonds on a tinted row: final visits inside the {windows} window. " if windows else ""
     figure.suptitle(result.scenario.file.title, x=0.01, ha="left", fontweight="bold")
     note = (
         f"{primary}{net}, {result.scenario.file.replicates:,} replicates a design (people in brackets), bars: 95% "
-        f"Monte Carlo interval.\nDiamonds on a tinted row: final visits inside the {windows} window. Dashed: power "
+        f"Monte Carlo interval.\n{tinted}Dashed: power "
         f"{TARGET:g}."
     )
     figure.text(0.01, 0.012, note, fontsize=8, color="0.25")

@@ -72,7 +72,7 @@ def _designs(result: Result) -> Table:
         table.add_row(
             str(row["design"]),
             f"{row['n_participant']:.0f}",
-            f"{row['n_cluster']:.0f} {clusters.get(kind, '')}",
+            f"{row['n_cluster']:.0f} {clusters.get(kind, '')}" if row["n_cluster"] else "none",
             f"{row['n_district']:.0f}",
             str(row["start_date"]),
             str(row["last_visit_date"]),
@@ -97,16 +97,18 @@ def _power(result: Result) -> Table:
         if measure != "power"
         else ""
     )
+    several = len(outcomes) > 1
+    of_all = "any, all: of the outcomes. " if several else ""
+    of_rule = f"{rule}: after adjusting the {len(outcomes)} outcomes for one another. " if rule != "none" else ""
+    of_any = " (any: of at least one, adjusted)" if several else ""
     table = _table(
         f"Power of the primary analysis ({primary}){net}, {n:,} replicates per design",
         f"Power ± Monte Carlo standard error; {'two' if hypotheses.sides == 2 else 'one'}-sided tests at "
-        f"{hypotheses.alpha:g}. any, all: of the outcomes. {rule}: after adjusting the {len(outcomes)} outcomes for "
-        "one another. type I: share of false rejections when nobody gains (any: of at least one, adjusted)."
-        f"{note}",
-        ["design", "", *outcomes, "any", "all"],
-    )  # fmt: skip
+        f"{hypotheses.alpha:g}. {of_all}{of_rule}type I: share of false rejections when nobody gains{of_any}.{note}",
+        ["design", "", *outcomes, *(("any", "all") if several else ())],
+    )
     adjusted = f"{primary}+{rule}"
-    sets = (*outcomes, "*any", "*all")
+    sets = (*outcomes, *(("*any", "*all") if several else ()))
     for design in result.scenario.file.designs:
         lines = [("power", primary, measure)]
         lines += [(rule, adjusted, measure)] if rule != "none" else []
@@ -117,10 +119,11 @@ def _power(result: Result) -> Table:
         error = [_cell(false(outcome=outcome), 3) for outcome in outcomes]
         family = adjusted if rule != "none" else primary
         any_error = _cell(_measure(result, "family_wise_error", design=design, analysis=family, outcome="*any"), 3)
-        table.add_row("", "type I", *error, any_error, "", end_section=measure == "power")
+        any_and_all = (any_error, "") if several else ()
+        table.add_row("", "type I", *error, *any_and_all, end_section=measure == "power")
         if measure != "power":
             inflated = partial(_measure, result, "type_1_error_with_demand", design=design, analysis=primary)
-            table.add_row("", "demand", *[_cell(inflated(outcome=o), 3) for o in outcomes], "", "", end_section=True)
+            table.add_row("", "demand", *[_cell(inflated(outcome=o), 3) for o in outcomes], end_section=True)
     return table
 
 
@@ -151,7 +154,7 @@ def _typical_mcse(result: Result) -> float:
 
 def _before_after(result: Result) -> Group:
     """What a study without a control arm printed, what the re-enactment prints, and what it would do by chance."""
-    evidence = result.scenario.evidence.outcomes
+    evidence = result.scenario.evidence.outcomes if result.scenario.evidence else {}
     compared = _table(
         "The seed study, re-enacted: linear contrast of visit in a repeated-measures analysis of variance",
         f"Medians ± Monte Carlo standard error over {result.scenario.file.replicates:,} replicates.",
@@ -185,7 +188,7 @@ def _before_after(result: Result) -> Group:
             cost.add_row(
                 outcome, f"{true + bias:.3f}", f"{true:.3f}", _cell(at("bias"), 3), _cell(at("type_1_error", "null"), 3)
             )
-    return Group(compared, Text(), cost)
+    return Group(compared, Text(), cost) if evidence else Group(cost)
 
 
 COMPONENTS = ("planned", "format", "modification", "attendance", "contamination", "true_value", "demand_inflation")
@@ -193,12 +196,15 @@ COMPONENTS = ("planned", "format", "modification", "attendance", "contamination"
 
 def _estimand(result: Result) -> Table:
     """What the effect at the final visit is made of, for each distinct comparison."""
-    widest = result.estimands["window"].abs().max()
+    windows = (
+        "The windows themselves move the arms apart by at most "
+        f"{result.estimands['window'].abs().max():.3f} on average over the calendars."
+    )
     table = _table(
         "The estimand: mean difference at the final visit, everyone as allocated, in baseline SDs",
         "effect = planned + format + strata + attendance + leakage: what those miss who attend too little, and what "
-        "the untreated pick up. Demand inflation is in the self-report but is no effect. The windows themselves move "
-        f"the arms apart by at most {widest:.3f} on average over the calendars.",
+        "the untreated pick up. Demand inflation is in the self-report but is no effect. "
+        f"{windows if result.scenario.names.window else ''}",
         ["designs", "outcome", "planned", "format", "strata", "attendance", "leakage", "effect", "demand"],
     )
     truth = result.estimands[result.estimands["truth"] == "alternative"].round(dict.fromkeys(COMPONENTS, 9))

@@ -70,10 +70,10 @@ def blocks_of(design: str, n_replicate: int, n_calendar: int) -> list[Block]:
 
 @functools.lru_cache(maxsize=64)
 def realise(scenario: Scenario, design: str, number: int) -> Realisation:
-    """Calendar `number` of a design: a pure function of (seed, design, number)."""
-    streams = Streams(scenario.file.seed, design)
+    """Calendar `number` of a design: a pure function of (seed, design, number), or of what the design shares."""
+    streams, nested = scenario.streams(design), scenario.file.common_random_numbers
     plan = scenario.design(design)
-    allocation = plan.allocate(scenario.names, streams.generator("allocation", number))
+    allocation = plan.allocate(scenario.names, streams.generator("allocation", number), nested=nested)
     dates = schedule(scenario.file.calendar, allocation, plan.start, streams.generator("calendar", number))
     return Realisation(allocation, dates)
 
@@ -83,7 +83,7 @@ def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.D
 
     The result is the same whichever block, process or machine of the same kind a replicate is computed in.
     """
-    streams = Streams(scenario.file.seed, block.design)
+    streams = scenario.streams(block.design)
     fits: list[Columns] = []
     flow: list[pd.DataFrame] = []
     calendar = block.replicate % scenario.file.calendars

@@ -15,24 +15,29 @@ import numpy as np
 from sim.errors import InvalidInput, Problem
 from sim.scenario.check import check
 from sim.scenario.document import Document, unreadable
-from sim.scenario.evidence import PRIORS, READINGS, Evidence, read_evidence
+from sim.scenario.evidence import PRIORS, READINGS, Evidence, Reading, read_evidence
 from sim.scenario.nearest import known_names
-from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile, contradictions
+from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile, contradictions, declared_outcomes
 from sim.scenario.seed_study import effect_sizes, planning_effects
+from sim.streams import Streams
 from sim.trial import Floats, Names
+
+COMMON = "*"
+"""What takes the design's name in streams that all designs share; no design can be called so."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
     """A checked scenario: what the file says, the evidence it stands on and the planned effects that follow.
 
-    effect : (K,) planned effect at the final visit by outcome, in baseline SDs.
+    effect : (K,) planned effect at the final visit by outcome, in baseline SDs.  evidence : None where every effect is
+    typed in and no study named.
     """
 
     file: ScenarioFile
     text: str
     path: Path
-    evidence: Evidence
+    evidence: Evidence | None
     effect: Floats
 
     @property
@@ -45,6 +50,10 @@ class Scenario:
 
     def design(self, name: str) -> Any:
         return self.file.designs[name]
+
+    def streams(self, design: str) -> Streams:
+        """The random streams of a design: its own or, with common random numbers, those of all designs."""
+        return Streams(self.file.seed, COMMON if self.file.common_random_numbers else design)
 
     @property
     def has_control(self) -> bool:
@@ -68,6 +77,8 @@ class Scenario:
     def fingerprint(self) -> str:
         """SHA-256 of everything that can move a replicate; comments, order of keys and `replicates` cannot."""
         content = self.file.model_dump(mode="json", exclude={"replicates", "title"})
+        if not content["common_random_numbers"]:
+            del content["common_random_numbers"]  # to leave it out says the same
         text = json.dumps([content, self.effect.tolist()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -90,7 +101,7 @@ def read_scenario(path: Path) -> Scenario:
     evidence = _evidence(document, problems)
     if evidence is not None:
         _check_effects(document, evidence, problems)
-    if problems or evidence is None or file is None:
+    if problems or file is None:
         raise InvalidInput(list(dict.fromkeys(problems)))
     return Scenario(file, document.text, path, evidence, _effects(file, evidence))
 
@@ -113,7 +124,7 @@ def _evidence(document: Document, problems: list[Problem]) -> Evidence | None:
 
 def _check_effects(document: Document, evidence: Evidence, problems: list[Problem]) -> None:
     """Adds a problem for every outcome that neither the named prior nor the scenario itself has an effect for."""
-    outcomes, typed = document.at(("model", "outcomes")), document.at(("effect",)) or {}
+    outcomes, typed = declared_outcomes(document.content), document.at(("effect",)) or {}
     prior = document.at(("evidence", "prior")) or EvidenceSource.model_fields["prior"].default
     reading = document.at(("evidence", "reading")) or EvidenceSource.model_fields["reading"].default
     if prior not in (*PRIORS, REENACTMENT) or reading not in READINGS:
@@ -122,7 +133,7 @@ def _check_effects(document: Document, evidence: Evidence, problems: list[Proble
     if prior != REENACTMENT:
         planned = planning_effects(evidence, prior=prior, reading=reading)
         has_effect = {outcome for outcome, effect in planned.items() if effect.value is not None}
-    for outcome in outcomes if isinstance(outcomes, dict) else ():
+    for outcome, place in outcomes.items():
         if outcome in has_effect or (isinstance(typed, dict) and outcome in typed):
             continue
         if outcome in evidence.outcomes:
@@ -130,23 +141,26 @@ def _check_effects(document: Document, evidence: Evidence, problems: list[Proble
             problems.append(document.problem(("evidence", "prior"), message))
         else:
             message = f"the evidence has no such outcome; {known_names(outcome, list(evidence.outcomes))}"
-            problems.append(document.problem(("model", "outcomes", outcome), message, at_key=True))
+            problems.append(document.problem(place, message, at_key=place[-1] == outcome))
 
 
-def _effects(file: ScenarioFile, evidence: Evidence) -> Floats:
+def _effects(file: ScenarioFile, evidence: Evidence | None) -> Floats:
     """(K,) planned effect of every outcome: typed in, or from the named prior."""
-    if file.evidence.prior == REENACTMENT:
-        planned = _reenacted(file, evidence)
-    else:
-        effects = planning_effects(evidence, prior=file.evidence.prior, reading=file.evidence.reading)
-        planned = {outcome: effect.value for outcome, effect in effects.items()}
+    planned: dict[str, float | None] = {}
+    if file.evidence is not None and evidence is not None:
+        prior, reading = file.evidence.prior, file.evidence.reading
+        if prior == REENACTMENT:
+            planned = _reenacted(file, evidence, reading)
+        else:
+            effects = planning_effects(evidence, prior=prior, reading=reading)
+            planned = {outcome: effect.value for outcome, effect in effects.items()}
     return np.array([(planned | file.effect)[outcome] for outcome in file.model.outcomes], dtype=float)
 
 
-def _reenacted(file: ScenarioFile, evidence: Evidence) -> dict[str, float | None]:
+def _reenacted(file: ScenarioFile, evidence: Evidence, reading: Reading) -> dict[str, float | None]:
     """Effects that, with the change that comes untreated, make up the change at which the printed F is the median."""
     effect: dict[str, float | None] = {}
-    for size in effect_sizes(evidence, file.evidence.reading):
+    for size in effect_sizes(evidence, reading):
         if size.outcome in file.model.outcomes:
             correlation = file.model.outcomes[size.outcome].correlation_baseline_final.value
             change = size.median_unbiased * math.sqrt(2 * (1 - correlation))

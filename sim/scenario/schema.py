@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -22,6 +23,9 @@ from sim.scenario.document import Location
 from sim.scenario.evidence import Prior
 from sim.scenario.nearest import known_names, nearest
 from sim.trial import Names
+
+EVERYONE = "all"
+"""The stratum of a scenario that names none."""
 
 REENACTMENT = "seed_study"
 """The prior that makes a scenario repeat the seed study: its uncontrolled change, taken apart, not planned with."""
@@ -67,10 +71,14 @@ class ScenarioFile(Part):
     replicates: Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
     calendars: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 64
     """Allocations and calendars drawn per design; replicate r uses number r modulo this."""
-    evidence: EvidenceSource
+    common_random_numbers: bool = False
+    """All designs share their random streams, and a larger one contains the smaller: compare them as pairs."""
+    evidence: EvidenceSource | None = None
+    """May be left out where `effect` names every outcome."""
     effect: dict[Name, Sd] = {}
     """Planned effect by outcome, in place of the evidence's prior."""
-    strata: dict[Name, Annotated[Share, Field(gt=0)]] = Field(min_length=1)
+    strata: dict[Name, Annotated[Share, Field(gt=0)]] = Field(min_length=1, default_factory=lambda: {EVERYONE: 1.0})
+    """Left out, one stratum called `all`."""
     calendar: CalendarPlan
     model: Model
     missingness: Missingness
@@ -101,14 +109,13 @@ class Contradiction(NamedTuple):
 def contradictions(content: Any) -> Iterator[Contradiction]:
     """Everything in a scenario's plain content that contradicts something elsewhere; what is broken is passed over."""
     yield from _strata_problems(content)
+    yield from _visit_problems(content)
     yield from _format_problems(content)
+    yield from _training_group_problems(content)
     for place, wanted, what in _word_lists(content):
         if wanted is not None:
             yield from _word_problems(content, place, wanted, what)
-    outcomes = _words(content, "model", "outcomes") or []
-    for outcome in _words(content, "effect") or []:
-        if outcomes and outcome not in outcomes:
-            yield Contradiction(("effect", outcome), f"is no outcome; {known_names(outcome, outcomes)}", True)
+    yield from _effect_problems(content)
     analyses, primary = _words(content, "analyses"), _at(content, "hypotheses", "primary_analysis")
     if analyses and isinstance(primary, str) and primary not in analyses:
         message = f"'{primary}' is no analysis of this scenario; {known_names(primary, analyses)}"
@@ -128,6 +135,33 @@ def _words(content: Any, *location: str) -> list[str] | None:
     return list(found) if isinstance(found, Mapping) else None
 
 
+def declared_outcomes(content: Any) -> dict[str, Location]:
+    """The outcomes of a scenario's model, each with its place in plain content; none where they cannot be read."""
+    one = _at(content, "model", "outcome")
+    if isinstance(one, str):
+        return {one: ("model", "outcome")}
+    return {name: ("model", "outcomes", name) for name in _words(content, "model", "outcomes") or []}
+
+
+def _part(content: Any, family: Registry, *location: str) -> Any:
+    """The class of the part that is chosen at `location`; None if it cannot be told."""
+    return family.discover().get(str(_at(content, *location, "kind")))
+
+
+def _has_field(content: Any, section: str, key: str) -> bool:
+    """Whether the model or missingness that is chosen has this key, so far as can be told."""
+    part = _part(content, {"model": MODELS, "missingness": MISSINGNESS}[section], section)
+    return part is None or key in part.model_fields
+
+
+def _strata(content: Any) -> list[str] | None:
+    """The strata; where none are named, the one of everyone, unless the model names others."""
+    if isinstance(content, Mapping) and "strata" not in content:
+        named = _words(content, "model", "baseline_difference")
+        return None if named and EVERYONE not in named else [EVERYONE]
+    return _words(content, "strata") or None
+
+
 def _arms(content: Any) -> Iterator[tuple[Location, Any]]:
     """Every arm of every design that can be read."""
     for design in _words(content, "designs") or []:
@@ -137,11 +171,15 @@ def _arms(content: Any) -> Iterator[tuple[Location, Any]]:
 
 def _strata_problems(content: Any) -> Iterator[Contradiction]:
     """Shares that do not add up, and arms of a stratum that there is not."""
-    strata = _words(content, "strata")
+    strata = _strata(content)
     if not strata:
+        if isinstance(content, Mapping) and "strata" not in content:
+            named = ", ".join(_words(content, "model", "baseline_difference") or [])
+            yield Contradiction(("strata",), f"is missing; model.baseline_difference names these: {named}")
         return
     try:
-        shares = [share(_at(content, "strata", stratum)) for stratum in strata]
+        declared = _words(content, "strata")
+        shares = [share(_at(content, "strata", stratum)) for stratum in declared] if declared else [1.0]
     except PydanticCustomError:
         shares = [0.0]
     total = sum(shares)
@@ -151,6 +189,64 @@ def _strata_problems(content: Any) -> Iterator[Contradiction]:
         stratum = _at(arm, "stratum")
         if isinstance(stratum, str) and stratum not in strata:
             yield Contradiction((*place, "stratum"), f"'{stratum}' is no stratum; {known_names(stratum, strata)}")
+
+
+def _visit_problems(content: Any) -> Iterator[Contradiction]:
+    """A number of visits that the model does not have, and losses of dropouts that come back."""
+    visits = _words(content, "calendar", "visits")
+    model, missingness = _part(content, MODELS, "model"), _part(content, MISSINGNESS, "missingness")
+    if visits is None:
+        return
+    if model is not None and model.n_visit not in (None, len(visits)) and len(visits) > 1:
+        message = f"three visits are needed (baseline, after training, final), found {len(visits)}"
+        yield Contradiction(("calendar", "visits"), message)
+    if getattr(missingness, "is_cumulative", False):
+        for before, now in pairwise(visits[1:]):
+            losses = [_at(content, "missingness", "loss", visit, "value") for visit in (before, now)]
+            try:
+                falls = share(losses[1]) < share(losses[0])
+            except PydanticCustomError:
+                continue  # reported as such
+            if falls:
+                message = f"found '{losses[1]}' after '{losses[0]}' by {before}; who has left does not come back"
+                yield Contradiction(("missingness", "loss", now, "value"), message)
+
+
+def _training_group_problems(content: Any) -> Iterator[Contradiction]:
+    """Designs without training groups beside a model in which the groups differ."""
+    for key in ("icc_training_group", "sd_training_group"):
+        value = _at(content, "model", key, "value")
+        number = value.replace("SD", "").strip() if isinstance(value, str) else value
+        try:
+            matters = float(number) > 0
+        except (TypeError, ValueError):
+            continue
+        for name in (_words(content, "designs") or []) if matters else []:
+            part = _part(content, DESIGNS, "designs", name)
+            optional = part is not None and "training_group_size" in part.model_fields
+            if optional and _at(content, "designs", name, "training_group_size") is None:
+                message = f"is missing; without training groups model.{key} would have no effect"
+                yield Contradiction(("designs", name, "training_group_size"), message)
+
+
+def _effect_problems(content: Any) -> Iterator[Contradiction]:
+    """Effects of no outcome and, without evidence, outcomes without an effect; evidence that cannot be re-enacted."""
+    outcomes, typed = declared_outcomes(content), _words(content, "effect") or []
+    unknown = [name for name in typed if name not in outcomes]
+    for outcome in unknown if outcomes else []:
+        yield Contradiction(("effect", outcome), f"is no outcome; {known_names(outcome, list(outcomes))}", True)
+    if not isinstance(content, Mapping):
+        return
+    if content.get("evidence") is None:
+        slips = {nearest(name, list(outcomes)) for name in unknown}
+        without = [name for name in outcomes if name not in typed and name not in slips]
+        if without:
+            message = "is missing; without it, `effect` must name every outcome, and does not name"
+            yield Contradiction(("evidence",), f"{message} {', '.join(without)}")
+    model = _part(content, MODELS, "model")
+    if _at(content, "evidence", "prior") == REENACTMENT and model is not None and not model.can_reenact:
+        message = f"'{REENACTMENT}' repeats the seed study, which a model of kind '{model.example['kind']}' cannot"
+        yield Contradiction(("evidence", "prior"), message)
 
 
 def _format_problems(content: Any) -> Iterator[Contradiction]:
@@ -179,13 +275,22 @@ def _format_problems(content: Any) -> Iterator[Contradiction]:
 
 def _word_lists(content: Any) -> Iterator[tuple[Location, list[str] | None, str]]:
     """Mappings whose keys must be exactly the words declared elsewhere: place, those words, what they are."""
-    strata = _words(content, "strata") or None
+    strata = _strata(content)
     windows = _words(content, "calendar", "windows") if "windows" in (_words(content, "calendar") or []) else []
     visits = _words(content, "calendar", "visits")
     yield ("model", "baseline_difference"), strata, "stratum"
     yield ("model", "effect_modification"), strata, "stratum"
     yield ("missingness", "loss"), visits[1:] if visits else None, "visit after the baseline"
+    if _part(content, MODELS, "model") is not None:
+        for key, those, what in (
+            ("change", slice(1, None), "visit after the baseline"),
+            ("effect_profile", slice(1, -1), "visit between the baseline and the final one"),
+        ):
+            if _has_field(content, "model", key):
+                yield ("model", key), visits[those] if visits else None, what
     for place in (("model", "window_shift"), ("missingness", "window_odds_ratio")):
+        if not _has_field(content, *place):
+            continue
         yield place, windows if _words(content, "calendar") else None, "window"
         for window in _words(content, *place) or []:
             yield (*place, window), strata, "stratum"
@@ -199,7 +304,7 @@ def _word_problems(content: Any, place: Location, wanted: list[str], what: str) 
         if _words(content, section) is None or path[-1] in (_words(content, *path[:-1]) or []):
             return  # not a mapping: reported as such
         found = []
-        if path[-1] not in ("window_shift", "window_odds_ratio"):
+        if path[-1] not in ("window_shift", "window_odds_ratio", "effect_profile"):
             return  # missing: reported as such
     missing = [word for word in wanted if word not in found]
     unknown = [word for word in found if word not in wanted]
@@ -252,8 +357,8 @@ def json_schema() -> dict[str, Any]:
     schema = ScenarioFile.model_json_schema(schema_generator=_Generator)
     names: dict[str, str] = {}
     for name in schema["$defs"]:
-        is_assumption = name.startswith("Assumption_")
-        names[name] = f"Assumption{1 + sum(n.startswith('Assumption_') for n in names)}" if is_assumption else name
+        is_assumption = "Assumption_" in name
+        names[name] = f"Assumption{1 + sum('Assumption_' in n for n in names)}" if is_assumption else name
     schema = _tidy(schema, names)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "nexttrial scenario"}
 

@@ -111,18 +111,53 @@ def test_no_accepted_plan_can_put_visits_out_of_order(
     assert last_day + after + spreads[1] < add_months(first, months) - spreads[2]
 
 
+@given(
+    visits=st.lists(
+        st.tuples(st.sampled_from(["after", "months"]), st.integers(0, 12), st.integers(0, 20)), min_size=1, max_size=5
+    ),
+    start=st.dates(date(2026, 1, 1), date(2029, 12, 31)),
+)
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_no_accepted_plan_of_any_visits_can_put_them_out_of_order(
+    visits: list[tuple[str, int, int]], start: date
+) -> None:
+    written: dict[str, dict[str, str]] = {"baseline": {"before_training": "1 day"}}
+    for i, (kind, n, spread) in enumerate(visits):
+        due = {"after_training": f"{7 * n} days"} if kind == "after" else {"months_after_training": f"{n} months"}
+        written[f"visit_{i}"] = {**due, "spread": f"{spread} days"}
+    try:
+        plan(visits=written)
+    except ValidationError:
+        return
+    first = np.array([np.datetime64(start, "D").astype(np.int64)])
+    latest = first + 2  # the last of three days of training
+    for kind, n, spread in visits:
+        due = first + 2 + 7 * n if kind == "after" else add_months(first, n)
+        assert due - spread >= latest
+        latest = due + spread + 1
+
+
+@pytest.mark.parametrize("n_month", [(6,), (3, 6), (1, 2, 3, 12)])
+def test_two_visits_or_more_are_allowed(n_month: tuple[int, ...]) -> None:
+    later = {f"month_{n}": {"months_after_training": f"{n} months", "spread": "7 days"} for n in n_month}
+    assert len(plan(visits={"baseline": VISITS["baseline"], **later}).visits) == 1 + len(n_month)
+
+
 def test_days_of_training_count_when_visits_are_put_in_order() -> None:
     """Training on 1 to 5 February and 24 days more end on 1 March, as one month after the first day does."""
     visits = {**VISITS, "post": {"after_training": "24 days"}, "six_months": {"months_after_training": "1 month"}}
     plan(training_days="4 days", visits=visits)
-    with pytest.raises(ValidationError, match="could fall before the second"):
+    with pytest.raises(ValidationError, match="'six_months' could fall before 'post'"):
         plan(training_days="5 days", visits=visits)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"visits": {k: VISITS[k] for k in ("baseline", "post")}}, "three visits are needed"),
+        ({"visits": {k: VISITS[k] for k in ("baseline",)}}, "two visits or more are needed"),
+        ({"visits": {**VISITS, "again": {"before_training": "2 days"}}}, "out of order"),
+        ({"visits": {"post": {"after_training": "0 days"}, "six_months": VISITS["six_months"]}}, "out of order"),
+        ({"visits": {"baseline": VISITS["baseline"], "final": {"months_after_training": "0 months"}}}, "wrong side"),
         ({"visits": {k: VISITS[k] for k in ("post", "baseline", "six_months")}}, "out of order"),
         ({"visits": {**VISITS, "post": {"after_training": "0 days", "before_training": "1 day"}}}, "exactly one"),
         ({"training_days": "6 days"}, "less than or equal to 5"),

@@ -129,6 +129,26 @@ def test_never_more_groups_at_once_than_teams() -> None:
     assert max(busy) == 2
 
 
+def test_teams_left_out_are_as_many_as_are_needed() -> None:
+    a = allocation_of("individual", districts=4, training_group_size=5)
+    many, unsaid = (
+        schedule(plan(**changes), a, START, np.random.default_rng(1))
+        for changes in ({"facilitator_teams": 1000}, {"facilitator_teams": None})
+    )
+    np.testing.assert_array_equal(unsaid.training_start, many.training_start)
+    np.testing.assert_array_equal(unsaid.visit_day, many.visit_day)
+
+
+def test_people_trained_one_by_one_start_as_they_are_recruited() -> None:
+    p = plan(facilitator_teams=None, training_days="1 day", closed={}, recruitment_per_district="7 per week")
+    a = allocation_of("individual", districts=2, participants_per_district=100, training_group_size=None)
+    first = schedule(p, a, START, np.random.default_rng(1)).training_start
+    for district in range(2):
+        here = first[a.group_district == district]
+        assert (np.diff(here) >= 0).all()
+        assert abs((here[-1] - here[0]) - 99) < 4 * np.sqrt(99) + 4  # a day each, weekends waited for
+
+
 def test_recruitment_rate_against_theory() -> None:
     """With teams to spare, the last group is ready after n recruits: n weeks / rate on average, then to a Monday."""
     p = plan(facilitator_teams=1000, training_days="1 day", closed={}, recruitment_per_district="3 per week")

@@ -78,7 +78,7 @@ def variants(name: str) -> list[dict[str, Any]]:
              "contrast": "separate - control"},
         ]  # fmt: skip
     if "stratified_allocation" in fields:
-        found += [{"stratified_allocation": False, "arms": THREE_ARMS}]
+        found += [{"stratified_allocation": False, "arms": THREE_ARMS}, {"training_group_size": None}]
     return found
 
 
@@ -100,12 +100,13 @@ def check_contract(a: Allocation, plan: Any, share: tuple[float, ...]) -> None:
     assert set(a.arm) == set(range(len(a.arms))) and set(a.stratum) <= set(range(len(share)))
     assert set(a.district) == set(a.group_district) == set(range(plan.districts))
     # -1 in untreated arms, nowhere else; a village for everyone or for nobody
-    np.testing.assert_array_equal(a.training_group >= 0, a.is_trained)
+    in_groups = getattr(plan, "training_group_size", 0) is not None
+    np.testing.assert_array_equal(a.training_group >= 0, a.is_trained & in_groups)
     assert a.training_group.min() >= -1 and a.village.min() >= -1
     assert a.has_villages or (a.village == -1).all()
     # clocks
     assert ((a.clock >= 0) & (a.clock < n_group)).all()
-    np.testing.assert_array_equal(a.clock[a.is_trained], a.training_group[a.is_trained])
+    np.testing.assert_array_equal(a.clock[a.training_group >= 0], a.training_group[a.training_group >= 0])
     np.testing.assert_array_equal(a.group_district[a.clock], a.district)
     # everyone has one name in the random streams
     assert (a.cluster >= 0).all() and (a.member >= 0).all()
@@ -113,7 +114,7 @@ def check_contract(a: Allocation, plan: Any, share: tuple[float, ...]) -> None:
     place = a.village if a.has_villages else a.district
     np.testing.assert_array_equal(a.cluster, place)
     # groups: none empty, one arm, one district, one village if there are villages, one stratum if separate
-    for group in range(n_group):
+    for group in range(n_group if in_groups else 0):
         members = a.training_group == group
         assert members.any()
         [arm] = np.unique(a.arm[members])
@@ -188,8 +189,10 @@ MODEL_BY_DESIGN = [
 def test_generated_and_observed_arrays(model: str, missing: str, design: str) -> None:
     a = allocate(design, {})
     dates, replicate = never_in_a_window(a), np.arange(R, dtype=np.int32)
-    outcome = build(MODELS, model).generate(NAMES, np.array([0.3, 0.2]), a, dates, STREAMS, replicate)
-    assert outcome.score.shape == (2, 2, R, a.n_participant, 3) and np.isfinite(outcome.score).all()
+    part = build(MODELS, model)
+    names = replace(NAMES, outcome=tuple(part.outcomes))
+    outcome = part.generate(names, np.array([0.3, 0.2])[: len(names.outcome)], a, dates, STREAMS, replicate)
+    assert outcome.score.shape == (len(names.outcome), 2, R, a.n_participant, 3) and np.isfinite(outcome.score).all()
     assert outcome.deviation.shape == (R, a.n_participant, 3)
     assert outcome.deviation_covariance.shape == (2, 3, 3)
     seen = build(MISSINGNESS, missing).observe(NAMES, a, dates, outcome, STREAMS, replicate)

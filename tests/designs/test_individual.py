@@ -101,6 +101,42 @@ def test_contrast_names_the_arms_by_number() -> None:
     assert allocate("individual", arms=THREE_ARMS, contrast="separate - control").contrast == Contrast(2, 0)
 
 
+def test_trained_one_by_one_nobody_is_in_a_group_and_everyone_has_a_clock() -> None:
+    a = allocate("individual", districts=2, participants_per_district=300, training_group_size=None)
+    np.testing.assert_array_equal(np.bincount(a.arm), [300, 300])
+    assert (a.random_cluster == -1).all()
+    np.testing.assert_array_equal(a.clock, np.arange(600))
+    np.testing.assert_array_equal(a.group_district, a.district)
+    early = np.arange(600) % 300 < 150
+    np.testing.assert_array_equal(np.bincount(a.arm[early]), [150, 150])  # no arm is recruited later than another
+
+
+def test_plan_of_25_groups_of_12_beside_300_ungrouped() -> None:
+    a = allocate("individual", districts=1, participants_per_district=600, training_group_size=12)
+    np.testing.assert_array_equal(np.bincount(a.training_group[a.training_group >= 0]), [12] * 25)
+    assert (a.training_group[a.arm == 0] == -1).all() and (a.arm == 0).sum() == 300
+
+
+@pytest.mark.parametrize("size", [None, 5])
+@pytest.mark.parametrize("arms", [{k: THREE_ARMS[k] for k in ("control", "mixed")}, THREE_ARMS])
+def test_more_participants_and_more_districts_nested_keep_the_smaller_trial(size: int | None, arms: Any) -> None:
+    """Full groups before and after: 20 and 30 people an arm and district in groups of 5."""
+    small, large = (
+        design("individual", arms=arms, districts=d, participants_per_district=len(arms) * n, training_group_size=size)
+        .allocate(replace(NAMES, share=(0.5, 0.5)), np.random.default_rng(0), nested=True)
+        for d, n in ((2, 20), (3, 30))
+    )  # fmt: skip
+    where = {name: i for i, name in enumerate(zip(large.cluster.tolist(), large.member.tolist(), strict=True))}
+    kept = [where[name] for name in zip(small.cluster.tolist(), small.member.tolist(), strict=True)]
+    for column in ("arm", "stratum", "district"):
+        np.testing.assert_array_equal(getattr(large, column)[kept], getattr(small, column))
+    grouped = small.training_group >= 0
+    assert grouped.any() == (size is not None)
+    np.testing.assert_array_equal(
+        large.group_name[large.training_group[kept]][grouped], small.group_name[small.training_group][grouped]
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

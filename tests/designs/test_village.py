@@ -90,3 +90,36 @@ def test_a_larger_trial_in_more_districts_keeps_the_smaller_one() -> None:
 def test_message(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         design("village", **changes)
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (1, 2)])
+def test_more_villages_a_district_and_more_districts_nested_keep_the_smaller_trial(weights: tuple[int, int]) -> None:
+    """Whoever is in both trials, by name in the random streams, is the same person in the same village and arm."""
+    arms = {name: {**arm, "allocation": w} for (name, arm), w in zip(THREE_ARMS.items(), weights, strict=False)}
+    small, large = (
+        design("village", arms=arms, districts=d, villages_per_district=v).allocate(
+            NAMES, np.random.Generator(np.random.Philox(key=[3, 0])), nested=True
+        )
+        for d, v in ((2, 5), (3, 8))
+    )
+    where = {name: i for i, name in enumerate(zip(large.cluster.tolist(), large.member.tolist(), strict=True))}
+    kept = [where[name] for name in zip(small.cluster.tolist(), small.member.tolist(), strict=True)]
+    for column in ("arm", "stratum", "district"):
+        np.testing.assert_array_equal(getattr(large, column)[kept], getattr(small, column))
+    np.testing.assert_array_equal(large.village_name[large.village[kept]], small.village_name[small.village])
+    trained = small.training_group >= 0
+    np.testing.assert_array_equal(
+        large.group_name[large.training_group[kept]][trained], small.group_name[small.training_group][trained]
+    )
+    sizes = np.bincount(small.village)
+    assert len(set(sizes)) > 1  # drawn, and alike in both
+    np.testing.assert_array_equal(np.bincount(large.village)[np.unique(large.village[kept])], sizes)
+
+
+def test_plans_of_24_villages_and_of_30_districts() -> None:
+    a = allocate("village", districts=1, villages_per_district=24, village_size={"mean": 25})
+    np.testing.assert_array_equal(np.bincount(a.village), [25] * 24)
+    np.testing.assert_array_equal(np.bincount(a.arm), [300, 300])
+    a = allocate("village", districts=30, villages_per_district=20, village_size={"mean": 20})
+    assert a.n_participant == 12_000
+    np.testing.assert_array_equal(np.bincount(a.district[a.arm == 1]), [200] * 30)

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from run_support import small_scenario
+from run_support import plain_trial, small_scenario
 
 from sim.report.calendar import calendar_frame
 from sim.report.figures import power_figure
@@ -69,3 +69,29 @@ def test_calendar_frame_counts_everyone_once():
         assert frame["untreated_on_its_clock"].sum() == (~allocation.is_trained).sum()
         assert frame["training_start"].is_monotonic_increasing
         assert (frame["six_months_in_commemoration"] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    people = {"kind": "individual", "districts": 1, "participants_per_district": 60}
+    scenario = plain_trial(people, replicates=20)
+    store = Store(tmp_path_factory.mktemp("plain"), scenario)
+    return run(scenario, store, 1, lambda done, total: None, new_run=False)
+
+
+def test_tables_of_a_plain_trial_say_nothing_of_what_it_has_not(plain, tmp_path):
+    text = printed(plain)
+    for word in ("│ plain", "score", "type I", "none", "+0.350"):
+        assert word in text
+    for word in ("any", "windows themselves", "adjusting", "demand:"):
+        assert word not in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+    assert "window" not in power_figure(plain, tmp_path).read_text(encoding="utf-8")
+    json.dumps(designs_json(plain), allow_nan=False)
+
+
+def test_calendar_frame_of_people_trained_one_by_one_has_a_row_for_each(plain):
+    frame = calendar_frame(plain.scenario, "plain", 0)
+    assert len(frame) == 60
+    assert (frame["trained"] + frame["untreated_on_its_clock"] == 1).all()
+    assert frame["trained"].sum() == (frame["arm"] == "treated").sum() == 30

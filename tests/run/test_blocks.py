@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from run_support import small_scenario
+from run_support import plain_trial, small_scenario
 
 from sim.analyses.ancova import Ancova
 from sim.run.blocks import Block, blocks_of, realise, simulate_block
@@ -39,6 +39,31 @@ def test_rows_same_bits_for_any_block_size_and_order(scenario, design):
     rows = pd.concat([p[0] for p in parts]).sort_values("replicate", kind="stable", ignore_index=True)
     same(whole, rows)
     same(flow, pd.concat([p[1] for p in parts]).sort_values("replicate", kind="stable", ignore_index=True))
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        {"kind": "village", "districts": 2, "villages_per_district": 6, "village_size": {"mean": 8, "cv": 0.3}},
+        {"kind": "individual", "districts": 2, "participants_per_district": 60},
+        {"kind": "individual", "districts": 1, "participants_per_district": 60, "training_group_size": 10},
+    ],
+    ids=["villages", "individuals", "partially nested"],
+)
+def test_rows_of_plain_trials_same_bits_for_any_block_size_and_order(design):
+    plain = plain_trial(design)
+    whole, flow = simulate_block(plain, Block("plain", 0, 20))
+    blocks = (
+        Block("plain", 15, 5),
+        Block("plain", 0, 1),
+        Block("plain", 1, 14, 1, 2, 4),
+        Block("plain", 1, 14, 0, 2, 4),
+    )
+    parts = [simulate_block(plain, block) for block in blocks]
+    rows = pd.concat([p[0] for p in parts]).sort_values("replicate", kind="stable", ignore_index=True)
+    same(whole, rows)
+    same(flow, pd.concat([p[1] for p in parts]).sort_values("replicate", kind="stable", ignore_index=True))
+    assert (whole["status"] != "failed").all()
 
 
 def test_rows_same_bits_alone_or_with_other_designs(scenario):

@@ -118,7 +118,7 @@ MISTAKES = {
     "misspelt analysis": ("kind: mixed_ancova", "kind: mixed_ancva", "ancva", "analyses.mixed_ancova.kind",
                           "Did you mean 'mixed_ancova'?"),
     "misspelt model": ("kind: gaussian", "kind: gausian", "gausian", "model.kind",
-                       "found 'gausian'; known: gaussian. Did you mean 'gaussian'?"),
+                       "found 'gausian'; known: gaussian, nested. Did you mean 'gaussian'?"),
     "no kind": ("    kind: individual\n", "", "  ind_1:", "designs.ind_1.kind",
                 "is missing; known: individual, single_arm, village"),
     "missing key": ("    districts: 1\n", "", "  ind_1:", "designs.ind_1.districts", "is missing"),
