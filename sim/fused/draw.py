@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     district: Int  # (units,) -1 = none
     village: Int
     group: Int
-    arm: Int
+    kind: Int  # (units,) 0 or 1: row of factor, intercept and hazard in the Model
 
 
 class Model(NamedTuple):
@@ -36,10 +36,10 @@ class Model(NamedTuple):
     sd_village: float
     sd_village_by_visit: float
     sd_group: float
-    factor: Float  # (arms, T, T) lower Cholesky factor of a participant's covariance over visits
+    factor: Float  # (kinds, T, T) lower Cholesky factor of a participant's covariance over visits
     has_dropout: bool
-    intercept: Float  # (T,) log odds of leaving before a visit, at deviation 0; the first is not used
-    hazard: Float  # (T,) the same as a probability
+    intercept: Float  # (kinds, T) log odds of leaving before a visit, at deviation 0; the first is not used
+    hazard: Float  # (kinds, T) the same as a probability
     slope: float  # by deviation at the visit before
     scale: Float  # (T,) 1 / SD of a score, which makes it a deviation
 
@@ -83,7 +83,7 @@ def draw_unit(w, base, visits, layout, model, replicate, i):  # type: ignore[no-
 def draw_participant(w, base, y, stays, visits, layout, model, replicate, i, j):  # type: ignore[no-untyped-def]
     """Scores of participant j of unit i into the T places from `y`, and into `stays` 1 while seen, 0 from leaving on."""
     T = len(visits)
-    member, cluster, arm = layout.member[j], layout.cluster[j], layout.arm[i]
+    member, cluster, kind = layout.member[j], layout.cluster[j], layout.kind[i]
     for t in range(T):
         store(w, load(w, base + t), y + t)
     key = model.key[PARTICIPANT]
@@ -97,9 +97,9 @@ def draw_participant(w, base, y, stays, visits, layout, model, replicate, i, j):
             key & np.uint64(0xFFFFFFFF),
         )
         for t in range(s, T):
-            total = fma(z, model.factor[arm, t, s], load(w, y + t))
+            total = fma(z, model.factor[kind, t, s], load(w, y + t))
             if s + 1 <= t:
-                total = fma(z_next, model.factor[arm, t, s + 1], total)
+                total = fma(z_next, model.factor[kind, t, s + 1], total)
             store(w, total, y + t)
     store(w, everywhere(1.0), stays)
     if not model.has_dropout:
@@ -119,8 +119,8 @@ def draw_participant(w, base, y, stays, visits, layout, model, replicate, i, j):
         u = load(w, stays + t)
         if model.slope == 0.0:
             before = load(w, stays + t - 1)
-            store(w, where(u >= model.hazard[t], before, 0.0), stays + t)
+            store(w, where(u >= model.hazard[kind, t], before, 0.0), stays + t)
         else:
-            risk = fma(load(w, y + t - 1) * model.scale[t - 1], model.slope, model.intercept[t])
+            risk = fma(load(w, y + t - 1) * model.scale[t - 1], model.slope, model.intercept[kind, t])
             before = load(w, stays + t - 1)
             store(w, where(log(u / (1.0 - u)) >= risk, before, 0.0), stays + t)

@@ -7,7 +7,7 @@ from numba import njit
 
 from sim.fused.draw import Layout, Model, draw_participant, draw_unit
 from sim.kernels.lanes_climb import (
-    KNOWN_ESTIMATE, KNOWN_STANDARD_ERROR, N_RESULT, begin_all, infer_all, judge_all, new_climbs, step_all,
+    N_RESULT, begin_all, infer_all, judge_all, known_all, new_climbs, step_all,
 )  # fmt: skip
 from sim.kernels.mixed_algebra import kernel
 from sim.kernels.mixed_layout import Float, Int
@@ -33,7 +33,7 @@ def tally(w, room, visits, layout, model, replicate, sums):  # type: ignore[no-u
     base, y, stays = room, room + T, room + 2 * T
     for t in range(1 + T):
         store(sums.square, everywhere(0.0), t)
-    for i in range(layout.arm.size):
+    for i in range(layout.kind.size):
         draw_unit(w, base, visits, layout, model, replicate, i)
         for t in range(T):
             zero = everywhere(0.0)
@@ -66,7 +66,7 @@ def _fit(sums, nested, at, w, contrasts, bound, start, climbs, result, max_itera
         evaluate(climbs.at, sums, nested, at, w, climbs.value)
         if is_first:
             for q in range(contrasts.shape[0]):
-                _known(contrasts[q], at, w, nested.n_column, result[q])
+                known_all(contrasts[q], at, w, nested.n_column, result[q])
             is_first = False
         if judge_all(climbs):
             differentiate(climbs.at, sums, nested, at, w, climbs.score, climbs.average, climbs.observed)
@@ -74,20 +74,6 @@ def _fit(sums, nested, at, w, contrasts, bound, start, climbs, result, max_itera
     for q in range(contrasts.shape[0]):
         contrast(contrasts[q], climbs.at, sums, nested, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
         infer_all(climbs, result[q])
-
-
-@lane_kernel
-def _known(c, at, w, p, result):  # type: ignore[no-untyped-def]
-    """Generalised least squares at the starting variances: estimate of a contrast and its variance."""
-    estimate, f = everywhere(0.0), everywhere(0.0)
-    for j in range(p):
-        if c[j] != 0.0:
-            estimate = fma(load(w, at.beta + j), c[j], estimate)
-            for k in range(p):
-                if c[k] != 0.0:
-                    f = fma(load(w, at.inverse + j * p + k), c[j] * c[k], f)
-    store(result, estimate, KNOWN_ESTIMATE)
-    store(result, f, KNOWN_STANDARD_ERROR)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -98,7 +84,7 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
     known-variance estimate.
     """
     n_block, T, m, Q = replicate.shape[0], len(nested.visits), bound.size, contrasts.shape[0]
-    n_unit = layout.arm.size
+    n_unit = layout.kind.size
     w = np.zeros((at.end + 3 * T, LANES))
     sums = Sums(
         np.zeros((n_unit, T, LANES)), np.zeros((n_unit, T, LANES)), np.zeros((n_unit, T, LANES)),

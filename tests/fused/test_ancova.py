@@ -21,8 +21,8 @@ MEMBER = np.concatenate([np.arange(n) for n in SIZE])
 
 
 @njit(error_model="numpy")
-def run(w, layout, model, ancova, replicate, sums):
-    tally(w, 1, layout, model, ancova, load(replicate, 0), sums)
+def run(w, visits, layout, model, ancova, replicate, sums):
+    tally(w, 1, visits, layout, model, ancova, load(replicate, 0), sums)
 
 
 def model(T, slope):
@@ -31,7 +31,11 @@ def model(T, slope):
     factor = np.linalg.cholesky(np.stack([covariance, 1.5 * covariance]))
     key = np.array([STREAMS.key(name) for name in PURPOSES], np.uint64)
     intercept = np.array([0.0, -1.0, -0.5, -1.5])[:T]
-    return Model(key, 0.0, 0.3, 0.0, 0.5, factor, slope is not None, intercept, slope or 0.0, np.linspace(1.0, 0.8, T))
+    hazard = 1 / (1 + np.exp(-intercept))
+    return Model(
+        key, 0.0, 0.3, 0.0, 0.5, factor, slope is not None, np.stack([intercept] * 2), np.stack([hazard] * 2),
+        slope or 0.0, np.linspace(1.0, 0.8, T),
+    )  # fmt: skip
 
 
 def drawn(m, slope):
@@ -59,7 +63,7 @@ def test_sums_against_arrays(T, slope):
     ancova = Ancova(np.eye(2), ARM, CLASS, GROUP >= 0, 3, 3)
     sums = Sums(*np.full((3, SIZE.size, LANES), np.nan), np.full((2, 3, LANES), np.nan))
     w = np.full((1 + 3 * T, LANES), np.nan)
-    run(w, layout, m, ancova, REPLICATE.astype(np.uint64)[None], sums)
+    run(w, tuple(range(T)), layout, m, ancova, REPLICATE.astype(np.uint64)[None], sums)
     assert np.isnan(w[0]).all()  # the place before its room
     y, seen = drawn(m, slope)
     assert slope is None or 0.1 < seen.mean() < 0.9
