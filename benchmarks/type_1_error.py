@@ -121,7 +121,7 @@ def trial(cell: Cell, seed: int) -> Hot:
         intercept[:, 1:] = special.logit(step) - 0.5 * cell.slope**2 * (0.5 - step)  # about: the marginal of a normal
     scores = Scores(
         np.stack([own, own]), 0.0, np.sqrt(between * cell.cac), np.sqrt(between * (1 - cell.cac)), np.sqrt(group),
-        intercept, cell.slope, np.ones(n_visit),
+        intercept, cell.slope, (1 - cell.loss) ** np.linspace(0, 1, n_visit), np.ones(n_visit),
     )  # fmt: skip
     streams, weight = Streams(seed, f"{cell}"), {1: 1.0, 0: -1.0}
     if cell.part == "group":

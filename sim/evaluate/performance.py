@@ -31,6 +31,7 @@ NAME_UNDER_NULL = {
     "power": "type_1_error",
     "power_if_failures_reject": "type_1_error_if_failures_reject",
     "power_among_ok": "type_1_error_among_ok",
+    "power_counted": "type_1_error_counted",
 }
 _NUMBER = ("estimate", "standard_error", "df", "p_value", "ci_low", "ci_high")
 ONLY_UNDER_ALTERNATIVE = (
@@ -53,6 +54,7 @@ class Fits(NamedTuple):
     p_value: Real
     ci_low: Real
     ci_high: Real
+    reject_probability: Real  # conditional on the error contrasts; NaN where rejections are counted
 
     @property
     def is_valid(self) -> Bool:
@@ -114,6 +116,10 @@ def sort_fits(rows: pd.DataFrame, cell: Sequence[str]) -> Fits:
         raise ValueError(f"{twice.size} rows occur twice, {first}; was a block read more than once?")
 
     value = {name: rows[name].to_numpy(dtype=float)[order] for name in _NUMBER}
+    given = (
+        rows["reject_probability"].to_numpy(dtype=float) if "reject_probability" in rows else np.full(len(rows), np.nan)
+    )
+    value["reject_probability"] = given[order]
     is_finite = np.isfinite(value["estimate"]) & np.isfinite(value["standard_error"]) & np.isfinite(value["p_value"])
     is_ok, is_singular = ((rows["status"] == s).to_numpy(dtype=bool)[order] & is_finite for s in ("ok", "singular"))
     value = {name: np.where(is_ok | is_singular, x, np.nan) for name, x in value.items()}
@@ -226,15 +232,53 @@ def _rejection(fits: Fits, true: Real, demand: Real, alpha: float, sides: Sides)
     type_m = _sum(ratio, fits) / n_reject
     square = np.where(reject, (ratio - np.repeat(type_m, n)) ** 2, 0.0)
     type_m_mcse = np.sqrt(_sum(square, fits) / (n_reject - 1) / n_reject)
-    return {
+    counted = {
         "power": proportion(n_reject, n),
-        "power_correct_sign": proportion(n_right, n),
         "power_net_of_demand": proportion(np.where(has_no_df, np.nan, n_net), n),
         "power_if_failures_reject": proportion(n_reject + n - n_valid, n),
         "power_among_ok": proportion(n_reject, n_valid),
+    }
+    return _conditional(fits, demand, counted) | {
+        "power_correct_sign": proportion(n_right, n),
         "type_s": proportion(n_reject - n_right, n_reject),
         "type_m": normal(type_m, type_m_mcse),
     }
+
+
+def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict[str, Measured]:
+    """The same measures from the conditional rejection probabilities, in cells where every valid fit has one.
+
+    Their mean has MCSE sd / sqrt(n), a failed fit counting 0 or 1 as before. `power_counted` is the share of rejections
+    beside it, `variance_reduction` the ratio of the two variances. Where demand inflates estimates, power net of it is
+    counted. Reference: Blackwell 1947, doi:10.1214/aoms/1177730497.
+    """
+    p, n = fits.reject_probability, fits.n_row
+    is_conditional = (_sum(fits.is_valid & np.isnan(p), fits) == 0) & (_sum(fits.is_valid, fits) > 0)
+
+    def mean(x: Real, n: Real) -> tuple[Real, Real, Real]:
+        """Mean, variance and fourth central moment over the n rows of each cell that are not NaN."""
+        centre = _sum(np.nan_to_num(x), fits) / n
+        off = np.nan_to_num(x - np.repeat(centre, fits.n_row))
+        return centre, _sum(off**2, fits) / (n - 1), _sum(off**4, fits) / n
+
+    def measured(x: Real, n: Real) -> Measured:
+        centre, variance, _ = mean(x, n)
+        mcse = np.sqrt(variance / n)
+        return Measured(centre, mcse, np.clip(centre - Z95 * mcse, 0.0, 1.0), np.clip(centre + Z95 * mcse, 0.0, 1.0))
+
+    zero, one, left_out = (measured(np.where(fits.is_valid, p, x), m) for x, m in (
+        (0.0, n), (1.0, n), (np.nan, _sum(fits.is_valid, fits))))  # fmt: skip
+    ours = {"power": zero, "power_net_of_demand": zero, "power_if_failures_reject": one, "power_among_ok": left_out}
+    keep = {name: is_conditional & ((name != "power_net_of_demand") | (demand == 0)) for name in ours}
+    chosen = {
+        name: Measured(*(np.where(keep[name], a, b) for a, b in zip(ours[name], counted[name], strict=True)))
+        for name in counted
+    }
+    share, (_, variance, fourth) = counted["power"], mean(np.where(fits.is_valid, p, 0.0), n)
+    ratio = np.where(is_conditional, share.estimate * (1 - share.estimate) / variance, np.nan)
+    chosen["variance_reduction"] = normal(ratio, ratio * np.sqrt((fourth - variance**2) / n) / variance)
+    chosen["power_counted"] = Measured(*(np.where(is_conditional, x, np.nan) for x in share))
+    return chosen
 
 
 def _rejection_of_demand(fits: Fits, demand: Real, alpha: float, sides: Sides) -> Measured:

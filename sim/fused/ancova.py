@@ -11,14 +11,15 @@ from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
 
 
 @lane_kernel
-def tally(w, room, visits, layout, model, ancova, replicate, sums):  # type: ignore[no-untyped-def]
-    """Fill the Sums of an Ancova from LANES replicates; room: first of 3 T free places of the workspace.
+def tally(w, room, visits, layout, model, ancova, replicate, sums, seen):  # type: ignore[no-untyped-def]
+    """Fill the Sums of an Ancova and who was seen (2, T, LANES) from LANES replicates; room: 3 T free places.
 
     x is the score at the first visit, y that at the last; who is not seen at the last visit is left out.
     """
     T = len(visits)
     base, scores, stays = room, room + T, room + 2 * T
     sums.square[:] = 0.0
+    seen[:] = 0.0
     for i in range(layout.kind.size):
         draw_unit(w, base, visits, layout, model, replicate, i)
         n, Sx, Sy = everywhere(0.0), everywhere(0.0), everywhere(0.0)
@@ -27,6 +28,8 @@ def tally(w, room, visits, layout, model, ancova, replicate, sums):  # type: ign
         for j in range(layout.start[i], layout.start[i + 1]):
             draw_participant(w, base, scores, stays, visits, layout, model, replicate, i, j)
             here, x, y = load(w, stays + T - 1), load(w, scores), load(w, scores + T - 1)
+            for t in range(T):
+                store(seen, load(seen, layout.kind[i], t) + load(w, stays + t), layout.kind[i], t)
             x_seen, y_seen = here * x, here * y
             n, Sx, Sy = n + here, Sx + x_seen, Sy + y_seen
             xx, xy, yy = fma(x_seen, x, xx), fma(x_seen, y, xy), fma(y_seen, y, yy)
@@ -54,8 +57,10 @@ def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, sta
     criterion = np.full(n_block * LANES, np.nan)
     is_done = np.zeros(n_block * LANES, np.bool_)
     n_iteration = np.zeros(n_block * LANES, np.int64)
+    by_kind = np.zeros((2, len(visits), LANES))
+    seen = np.zeros((n_block * LANES, 2, len(visits)), np.int64)
     for b in range(n_block):
-        tally(w, at.end, visits, layout, model, ancova, load(replicate, b), sums)
+        tally(w, at.end, visits, layout, model, ancova, load(replicate, b), sums, by_kind)
         begin_all(climbs, start)
         goes_on, is_first = True, True
         while goes_on:
@@ -73,6 +78,9 @@ def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, sta
         for lane in range(LANES):
             r = b * LANES + lane
             n_iteration[r] = climbs.n_step[lane]
+            for kind in range(2):
+                for t in range(len(visits)):
+                    seen[r, kind, t] = int(by_kind[kind, t, lane])
             if climbs.code[lane] == DONE:
                 is_done[r] = True
                 criterion[r] = climbs.value[0, lane]
@@ -81,4 +89,4 @@ def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, sta
                 for q in range(Q):
                     for column in range(N_RESULT):
                         result[r, q, column] = lanes[q, column, lane]
-    return result, variance, criterion, is_done, n_iteration
+    return result, variance, criterion, is_done, n_iteration, seen

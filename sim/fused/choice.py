@@ -10,7 +10,8 @@ import numpy as np
 from sim.analyses.lmm import Lmm
 from sim.analyses.matrices import cluster_terms, strata_and_districts
 from sim.analyses.mixed_ancova import MixedAncova
-from sim.fused.trials import Hot, Population, Scores, at_final_visit, over_visits
+from sim.fused.conditional import reject_probability
+from sim.fused.trials import Answer, Hot, Population, Scores, at_final_visit, over_visits
 from sim.generate.nested import NestedScores
 from sim.missingness.dropout import Dropout
 from sim.streams import Streams
@@ -22,44 +23,48 @@ class Route:
     """How one analysis of one realised trial is computed.
 
     hot : the trial in lanes, None = scores are stored and the generic kernel fits them.  why : the reason for that.
-    shift : (2,) by truth, what the expected scores add to the estimate.  conditional : None, or why the conditional
-    rejection probability of this analysis would not be exact; `approximate` where it is an approximation only.
+    effect : (2,) by truth, true value of the contrast.  counted : why rejections must be counted, empty if the
+    conditional probability holds.  approximate : whether it does as an approximation only.
     """
 
     hot: Hot | None
     why: str
-    shift: Floats
-    conditional: str | None
+    effect: Floats
+    counted: str
+    approximate: bool
 
-    def analyse(self, analysis: Any, replicate: Ints) -> Fit:
-        """The fits of both truths, (2 R,) in the order of TRUTHS; the noise is the same, so one fit serves both."""
+    def analyse(self, analysis: Any, replicate: Ints, hypotheses: Any) -> tuple[Fit, Answer]:
+        """The fits of both truths, (2 R,) in the order of TRUTHS, and the answer they come from.
+
+        The effect moves scores along columns of the fixed effects: residuals, standard errors and df are the same under
+        both truths, and one fit serves both.
+        """
         assert self.hot is not None
         answer = self.hot.fit(replicate, analysis.df, analysis.boundary)
         twice = len(TRUTHS)
+        extra = {}
+        if hypotheses.estimator == "conditional" and not self.counted:
+            each = [reject_probability(answer, effect, hypotheses.alpha, hypotheses.sides) for effect in self.effect]
+            extra["reject_probability"] = np.concatenate(each)
         return Fit(
-            (answer.estimate + self.shift[:, None]).ravel(),
+            (answer.estimate + self.effect[:, None]).ravel(),
             np.tile(answer.standard_error, twice),
             np.tile(answer.df, twice),
             np.tile(answer.status, twice),
-            {
-                "known_estimate": (answer.known_estimate + self.shift[:, None]).ravel(),
-                "known_standard_error": np.tile(answer.known_standard_error, twice),
-            },
-        )
+            extra,
+        ), answer
 
 
 def choose(
     names: Names, model: Any, missingness: Any, effect: Floats, allocation: Allocation, streams: Streams, analysis: Any
 ) -> Route:
     """The route of one analysis of one realised trial."""
-    shift = np.zeros(len(TRUTHS))
     why = _not_hot(model, missingness, allocation, analysis)
     if why:
-        return Route(None, why, shift, why)
+        return Route(None, why, np.zeros(len(TRUTHS)), why, False)
     weight = {allocation.contrast.treated: 1.0, allocation.contrast.control: -1.0}
     mean = model.means(names, effect, allocation.arms)[:, :, -1]
-    shift = np.array([sum(w * mean[truth, arm] for arm, w in weight.items()) for truth in range(len(TRUTHS))])
-    shift = shift - shift[TRUTHS.index("null")]
+    value = np.array([sum(w * mean[truth, arm] for arm, w in weight.items()) for truth in range(len(TRUTHS))])
     people, scores = _people(allocation), _scores(names, model, missingness, allocation)
     if isinstance(analysis, Lmm):
         terms = set() if not allocation.has_villages else {"village"}
@@ -69,7 +74,8 @@ def choose(
     else:
         random = "village" if allocation.has_villages else "training group"
         hot = at_final_visit(people, scores, streams, weight, random=random, by_arm=analysis.residual_by_arm)
-    return Route(hot, "", shift, _not_conditional(model, missingness, allocation, analysis))
+    counted = _not_conditional(model, allocation, analysis)
+    return Route(hot, "", value - value[TRUTHS.index("null")], counted, missingness.log_odds_per_sd.value != 0)
 
 
 def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any) -> str:
@@ -98,8 +104,8 @@ def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any
     return ""
 
 
-def _not_conditional(model: Any, missingness: Any, allocation: Allocation, analysis: Any) -> str | None:
-    """Why the conditional rejection probability does not hold for an analysis in lanes; None if it does."""
+def _not_conditional(model: Any, allocation: Allocation, analysis: Any) -> str:
+    """Why the conditional rejection probability does not hold for an analysis in lanes; empty if it does."""
     with_village = allocation.has_villages
     if model.sd("sd_district") > 0 and with_village and len(np.unique(allocation.district)) > 1:
         return "districts vary and the analysis has no district intercept"
@@ -112,9 +118,7 @@ def _not_conditional(model: Any, missingness: Any, allocation: Allocation, analy
         return "given the baseline scores, villages do not vary as the analysis says"
     elif model.sd_residual_trained is not None and not analysis.residual_by_arm:
         return "the residual variance differs between the arms and the analysis has one"
-    if missingness.log_odds_per_sd.value != 0:
-        return "approximate: who is missing depends on scores"
-    return None
+    return ""
 
 
 def _people(allocation: Allocation) -> Population:
@@ -147,5 +151,6 @@ def _scores(names: Names, model: NestedScores, missingness: Dropout, allocation:
         sd_group=model.sd("sd_training_group"),
         intercept=np.concatenate([np.full((2, 1), -np.inf), np.array(intercept)], axis=1),
         slope=missingness.log_odds_per_sd.value,
+        seen=np.array([1.0, *(1 - missingness.loss[visit].value for visit in names.visit[1:])]),
         sd=sd,
     )

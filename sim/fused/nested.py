@@ -97,9 +97,15 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
     criterion = np.full(n_block * LANES, np.nan)
     is_done = np.zeros(n_block * LANES, np.bool_)
     n_iteration = np.zeros(n_block * LANES, np.int64)
+    seen = np.zeros((n_block * LANES, 2, T), np.int64)
     for b in range(n_block):
         tally(w, at.end, nested.visits, layout, model, load(replicate, b), sums)
         _fit(sums, nested, at, w, contrasts, bound, start, climbs, lanes, max_iteration)
+        for i in range(n_unit):
+            for t in range(T):
+                for lane in range(LANES):  # whoever was last seen at t was seen at every visit up to it
+                    for s in range(t + 1):
+                        seen[b * LANES + lane, layout.kind[i], s] += int(sums.count[i, t, lane])
         for lane in range(LANES):
             r = b * LANES + lane
             n_iteration[r] = climbs.n_step[lane]
@@ -111,4 +117,4 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
                 for q in range(Q):
                     for column in range(N_RESULT):
                         result[r, q, column] = lanes[q, column, lane]
-    return result, variance, criterion, is_done, n_iteration
+    return result, variance, criterion, is_done, n_iteration, seen

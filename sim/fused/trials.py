@@ -7,14 +7,14 @@ streams: generate scores, observe them, build matrices, fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.fused import ancova, nested
+from sim.fused import ancova, nested, preview
 from sim.fused.draw import PURPOSES, Layout, Model
 from sim.kernels import ancova_lanes, nested_lanes
 from sim.kernels.lanes_climb import (
@@ -56,6 +56,7 @@ class Scores:
     participant : (2, T, T) covariance over visits of what participants have to themselves, untreated and trained.
     sd_* : standard deviations of what is shared; sd_group in trained arms after the baseline.
     intercept : (2, T) log odds of leaving before a visit, -inf = nobody leaves.  slope : by SD of the last score.
+    seen : (T,) share expected to be seen at each visit.
     sd : (T,) SD of an untreated score.
     """
 
@@ -66,6 +67,7 @@ class Scores:
     sd_group: float
     intercept: Floats
     slope: float
+    seen: Floats
     sd: Floats
 
     @property
@@ -85,6 +87,7 @@ class Answer(NamedTuple):
     criterion: Floats
     status: NDArray[np.int8]
     n_iteration: NDArray[np.int64]
+    seen: NDArray[np.int64]  # (R, 2, T) untreated and trained participants seen at each visit
     result: Floats  # (R, N_RESULT) everything, see kernels.lanes_climb
 
 
@@ -97,6 +100,7 @@ class Hot:
     contrast: Floats  # (p,)
     start: Floats  # (m,) true variances
     term: tuple[str, ...]  # names of the variances
+    expected: Callable[[], tuple[Any, Any, Any]]  # what a preview needs
 
     def fit(self, replicate: Ints, df: Df = "satterthwaite", boundary: Boundary = "drop", most: int = 60) -> Answer:
         """Draw and fit these replicates (R,), each a pure function of the streams' seed and its number."""
@@ -105,7 +109,7 @@ class Hot:
         padded[:n] = replicate
         component = FREE if boundary == "negative" else NONNEGATIVE
         bound = np.array([POSITIVE if name.startswith("residual") else component for name in self.term])
-        result, variance, criterion, is_done, n_iteration = (
+        result, variance, criterion, is_done, n_iteration, seen = (
             array[:n]
             for array in self.simulate(
                 padded.reshape(-1, LANES), *self.before, self.contrast[None], bound, self.start, most
@@ -117,7 +121,7 @@ class Hot:
         error, freedom = self._inference(result, df, boundary)
         return Answer(
             result[:, ESTIMATE], error, freedom, result[:, KNOWN_ESTIMATE], result[:, KNOWN_STANDARD_ERROR], variance,
-            criterion, status, n_iteration, result,
+            criterion, status, n_iteration, seen, result,
         )  # fmt: skip
 
     @staticmethod
@@ -164,7 +168,12 @@ def over_visits(
     )  # fmt: skip
     names = ("residual", "participant", *(n for n in ("village by visit", "village", "district") if n in terms))
     before = (*_records(people, scores, streams), shape, nested_lanes.places(n_visit, p, len(start)))
-    return Hot(nested.simulate, before, contrast, start, names)
+    last = people.size[:, None] * -np.diff(scores.seen, append=0.0)
+
+    def expected() -> tuple[Any, Any, Any]:
+        return preview.over_visits(*before[2:], contrast, start, last)
+
+    return Hot(nested.simulate, before, contrast, start, names, expected)
 
 
 def at_final_visit(
@@ -191,7 +200,12 @@ def at_final_visit(
     names = ("residual", *(["residual trained"] if by_arm else []), random)
     before = (tuple(range(scores.n_visit)), *_records(people, scores, streams), shape,
               ancova_lanes.places(n_arm, n_arm + 1, len(start)))  # fmt: skip
-    return Hot(ancova.simulate, before, contrast, start, names)
+    seen, spread = people.size * scores.seen[-1], own[: 1 + int(by_arm), 0, 0] + scores.sd_village**2
+
+    def expected() -> tuple[Any, Any, Any]:
+        return preview.at_final_visit(*before[3:], contrast, start, seen, spread)
+
+    return Hot(ancova.simulate, before, contrast, start, names, expected)
 
 
 def _records(people: Population, scores: Scores, streams: Streams) -> tuple[Layout, Model]:

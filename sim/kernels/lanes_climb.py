@@ -13,7 +13,7 @@ from sim.kernels.mixed_layout import Float, Int
 from sim.kernels.mixed_optimise import (
     ACCEPTED, CLIMB_SIZE, DONE, FAILED_CLIMB, MOVED, REJECTED, Room, accept, begin, climbing_room, propose, solve_free,
 )  # fmt: skip
-from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
+from sim.lanes import LANES, everywhere, fma, lane_kernel, load, sqrt, store
 
 ESTIMATE, STANDARD_ERROR, DF_OBSERVED, DF_OBSERVED_KEPT, DF_EXPECTED, DF_EXPECTED_KEPT, KR_STANDARD_ERROR = range(7)
 KNOWN_ESTIMATE, KNOWN_STANDARD_ERROR, N_RESULT = 7, 8, 9
@@ -108,7 +108,7 @@ def step_all(climbs, bound, max_iteration):  # type: ignore[no-untyped-def]
 
 @lane_kernel
 def known_all(c, at, w, p, result):  # type: ignore[no-untyped-def]
-    """Generalised least squares at the starting variances: estimate of a contrast and its variance."""
+    """Generalised least squares at the starting variances: estimate of a contrast and its standard error."""
     estimate, f = everywhere(0.0), everywhere(0.0)
     for j in range(p):
         if c[j] != 0.0:
@@ -117,7 +117,7 @@ def known_all(c, at, w, p, result):  # type: ignore[no-untyped-def]
                 if c[k] != 0.0:
                     f = fma(load(w, at.inverse + j * p + k), c[j] * c[k], f)
     store(result, estimate, KNOWN_ESTIMATE)
-    store(result, f, KNOWN_STANDARD_ERROR)
+    store(result, sqrt(f), KNOWN_STANDARD_ERROR)
 
 
 @lane_kernel

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from sim.calendar.schedule import schedule
+from sim.fused.choice import Route, choose
 from sim.scenario.load import Scenario
 from sim.streams import Streams
 from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Ints, Schedule, Trial
@@ -78,25 +79,56 @@ def realise(scenario: Scenario, design: str, number: int) -> Realisation:
     return Realisation(allocation, dates)
 
 
+@functools.lru_cache(maxsize=256)
+def routes(scenario: Scenario, design: str, number: int) -> tuple[Route, ...]:
+    """How each analysis of calendar `number` of a design is computed, in the order of the file."""
+    file, allocation = scenario.file, realise(scenario, design, number).allocation
+    streams = scenario.streams(design)
+    return tuple(
+        choose(scenario.names, file.model, file.missingness, scenario.effect, allocation, streams, analysis)
+        for analysis in file.analyses.values()
+    )
+
+
 def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of every replicate x outcome x analysis x truth, and one row per replicate of who was seen when.
 
     The result is the same whichever block, process or machine of the same kind a replicate is computed in.
     """
-    streams = scenario.streams(block.design)
     fits: list[Columns] = []
     flow: list[pd.DataFrame] = []
     calendar = block.replicate % scenario.file.calendars
     for number in np.unique(calendar).tolist():
-        realisation, replicate = realise(scenario, block.design, number), block.replicate[calendar == number]
-        trial, observed = trials(scenario, realisation, streams, replicate)
-        fits += [
-            _columns(scenario, replicate, position, method.analyse(trial))
-            for position, method in enumerate(scenario.file.analyses.values())
-        ]
-        flow.append(_flow(scenario, block.design, realisation, observed, replicate))
-    seen = pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True)
-    return _rows(scenario, block.design, fits), seen
+        replicate = block.replicate[calendar == number]
+        analysed, seen = _analyse(scenario, block.design, number, replicate)
+        fits += [_columns(scenario, replicate, position, fit) for position, fit in enumerate(analysed)]
+        flow.append(_flow(scenario, block.design, realise(scenario, block.design, number), seen, replicate))
+    who = pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True)
+    return _rows(scenario, block.design, fits), who
+
+
+def _analyse(scenario: Scenario, design: str, number: int, replicate: Ints) -> tuple[list[Fit], Ints]:
+    """Every analysis of some replicates of one calendar, in lanes where there is such a kernel; and who was seen.
+
+    Seen: (R, 2, T) untreated and trained participants at each visit. Scores are stored only if an analysis needs them.
+    """
+    methods, ways = scenario.file.analyses.values(), routes(scenario, design, number)
+    realisation = realise(scenario, design, number)
+    trial, seen = None, None
+    if not all(way.hot for way in ways):
+        trial, observed = trials(scenario, realisation, scenario.streams(design), replicate)
+        trained = realisation.allocation.is_trained
+        seen = np.stack([observed[:, trained == kind].sum(axis=1) for kind in (False, True)], axis=1)
+    fits = []
+    for method, way in zip(methods, ways, strict=True):
+        if way.hot is None:
+            fits.append(method.analyse(trial))
+        else:
+            fit, answer = way.analyse(method, replicate, scenario.file.hypotheses)
+            fits.append(fit)
+            seen = answer.seen if seen is None else seen
+    assert seen is not None
+    return fits, seen
 
 
 def trials(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> tuple[Trial, Flags]:
@@ -172,13 +204,14 @@ def _categories(code: NDArray[np.integer[Any]], names: Iterable[str]) -> pd.Cate
     return pd.Categorical.from_codes(code, categories=pd.Index(list(names)))
 
 
-def _flow(scenario: Scenario, design: str, realisation: Realisation, observed: Flags, replicate: Ints) -> pd.DataFrame:
-    """Who was due and seen in each replicate, overall and inside the windows."""
+def _flow(scenario: Scenario, design: str, realisation: Realisation, seen: Ints, replicate: Ints) -> pd.DataFrame:
+    """Who was due and seen in each replicate, overall and inside the windows; seen (R, 2, T) as in _analyse."""
     allocation, dates = realisation.allocation, realisation.schedule
     n = allocation.n_participant
     exposed: Flags = np.asarray((dates.exposure > 0).any(axis=0))  # without windows: nowhere
     n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
-    treated = allocation.is_trained
+    n_trained = int(allocation.is_trained.sum())
+    final = seen[:, :, -1]
     return pd.DataFrame(
         {
             "design": design,
@@ -187,10 +220,10 @@ def _flow(scenario: Scenario, design: str, realisation: Realisation, observed: F
             "n_cluster": n_cluster,
             "n_district": len(np.unique(allocation.district)),
             "n_visit_planned": n * dates.visit_day.shape[1],
-            "n_visit_observed": observed.sum(axis=(1, 2)),
-            "share_observed_final": observed[:, :, -1].mean(axis=1),
-            "share_observed_final_trained": observed[:, treated, -1].mean(axis=1),
-            "share_observed_final_untreated": observed[:, ~treated, -1].mean(axis=1) if (~treated).any() else np.nan,
+            "n_visit_observed": seen.sum(axis=(1, 2)),
+            "share_observed_final": final.sum(axis=1) / n,
+            "share_observed_final_trained": final[:, 1] / n_trained,
+            "share_observed_final_untreated": final[:, 0] / (n - n_trained) if n > n_trained else np.nan,
             "share_final_in_window": float(exposed[:, -1].mean()),
             "window_difference": scenario.file.model.window_shift_difference(scenario.names, allocation, dates),
             "start_day": int(dates.training_start.min()),

@@ -60,6 +60,9 @@ class Hypotheses(Part):
     sides: Annotated[Literal[1, 2], BeforeValidator(whole_number)] = 2
     multiplicity: Literal["none", "bonferroni", "holm", "hochberg"] = "holm"
     primary_analysis: Name
+    estimator: Literal["counting", "conditional"] = "counting"
+    """How power is estimated from the replicates: by counting rejections or, where a plain trial allows it, by the mean
+    of the conditional rejection probabilities, which needs fewer replicates (docs/conditional_power.md)."""
 
 
 class ScenarioFile(Part):

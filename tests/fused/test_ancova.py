@@ -21,8 +21,8 @@ MEMBER = np.concatenate([np.arange(n) for n in SIZE])
 
 
 @njit(error_model="numpy")
-def run(w, visits, layout, model, ancova, replicate, sums):
-    tally(w, 1, visits, layout, model, ancova, load(replicate, 0), sums)
+def run(w, visits, layout, model, ancova, replicate, sums, seen):
+    tally(w, 1, visits, layout, model, ancova, load(replicate, 0), sums, seen)
 
 
 def model(T, slope):
@@ -51,7 +51,7 @@ def drawn(m, slope):
     if slope is None:
         return y, np.ones(y.shape[:2], bool)
     u = STREAMS.uniform("dropout", REPLICATE, *names, T - 1)
-    risk = 1 / (1 + np.exp(-(m.intercept[1:] + slope * y[:, :, :-1] * m.scale[:-1])))
+    risk = 1 / (1 + np.exp(-(m.intercept[0, 1:] + slope * y[:, :, :-1] * m.scale[:-1])))
     return y, np.all(u >= risk, axis=2)
 
 
@@ -63,7 +63,7 @@ def test_sums_against_arrays(T, slope):
     ancova = Ancova(np.eye(2), ARM, CLASS, GROUP >= 0, 3, 3)
     sums = Sums(*np.full((3, SIZE.size, LANES), np.nan), np.full((2, 3, LANES), np.nan))
     w = np.full((1 + 3 * T, LANES), np.nan)
-    run(w, tuple(range(T)), layout, m, ancova, REPLICATE.astype(np.uint64)[None], sums)
+    run(w, tuple(range(T)), layout, m, ancova, REPLICATE.astype(np.uint64)[None], sums, np.zeros((2, T, LANES)))
     assert np.isnan(w[0]).all()  # the place before its room
     y, seen = drawn(m, slope)
     assert slope is None or 0.1 < seen.mean() < 0.9
