@@ -12,8 +12,8 @@ def _cache_folder() -> str:
     could go on running as it was compiled before the change.
     """
     root = Path(__file__).parent
-    kernels = root / "kernels"
-    sources = sorted(p for p in root.rglob("*.py") if kernels in p.parents or b"numba" in p.read_bytes())
+    compiled = (root / "kernels", root / "fused")
+    sources = sorted(p for p in root.rglob("*.py") if p.parent in compiled or b"numba" in p.read_bytes())
     state = hashlib.sha256()
     for path in sources:
         state.update(str(path.relative_to(root)).encode() + path.read_bytes())

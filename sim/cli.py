@@ -143,6 +143,10 @@ def run(
     new_run: Annotated[bool, typer.Option("--new-run", help="Replace what the result folder holds.")] = False,
     allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Accept more than 5% failed fits.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say first which kernel fits what, and why.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only a first answer in milliseconds, by the noncentral t.")
+    ] = False,
     output: FormatOption = Format.text,
 ) -> None:
     """The power of every design: simulates, analyses, writes a result folder, prints the table."""
@@ -159,6 +163,13 @@ def run(
     for name in design or ():
         _check_name("--design", name, list(scenario.file.designs))
     scenario = scenario.with_changes(replicates=replicates, seed=seed, designs=design or None)
+    if preview:
+        _show_preview(scenario, output)
+        return
+    if explain:
+        from sim.report.explain import explain_table
+
+        _console(stderr=output is Format.json).print(explain_table(scenario))
     store = Store(out or Path("results") / scenario.name, scenario)
     began = time.perf_counter()
     if not quiet and not Path(os.environ["NUMBA_CACHE_DIR"]).exists():
@@ -176,6 +187,24 @@ def run(
     store.write_manifest("complete", timing={"seconds": round(time.perf_counter() - began, 1), "workers": workers})
     _show(result, store.folder, output, quiet=quiet, seconds=time.perf_counter() - began)
     _judge_failures(result.failure_rate, allowed=allow_failures)
+
+
+def _show_preview(scenario: Any, output: Format) -> None:
+    from sim.report.explain import preview_rows, preview_table
+
+    if output is Format.json:
+        typer.echo(json.dumps({"preview": preview_rows(scenario)}, indent=2, allow_nan=False))
+    else:
+        _console().print(preview_table(scenario))
+
+
+@app.command()
+def doctor(output: FormatOption = Format.text) -> None:
+    """Versions, processor, compiled code, what is installed, and which kernels there are."""
+    from sim.report.doctor import diagnosis, doctor_lines
+
+    found = diagnosis()
+    typer.echo(json.dumps(found, indent=2) if output is Format.json else "\n".join(doctor_lines(found)))
 
 
 def _show(result: Any, folder: Path, output: Format, *, quiet: bool, seconds: float) -> None:
@@ -211,11 +240,11 @@ def _check_name(option: str, name: str, known: list[str]) -> None:
         raise typer.BadParameter(f"found {name!r}; {known_names(name, known)}", param_hint=option)
 
 
-def _console() -> Console:
+def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal and console.width >= WIDTH else Console(width=WIDTH)
+    console = Console(stderr=stderr)
+    return console if console.is_terminal and console.width >= WIDTH else Console(width=WIDTH, stderr=stderr)
 
 
 @contextmanager
