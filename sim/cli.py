@@ -207,6 +207,108 @@ def doctor(output: FormatOption = Format.text) -> None:
     typer.echo(json.dumps(found, indent=2) if output is Format.json else "\n".join(doctor_lines(found)))
 
 
+def _column(what: str) -> Any:
+    return typer.Option(metavar="COLUMN", help=f"Column of {what}.")
+
+
+@app.command("analyze", hidden=True)
+@app.command("analyse")
+def analyse(
+    file: Annotated[Path, typer.Argument(metavar="DATA.CSV", help="One row per participant and visit.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="The planned analysis: lmm, mmrm, ancova, partially-nested, cluster-summary, gee, randomisation or "
+            "rm-anova."
+        ),
+    ],
+    outcome: Annotated[str, _column("the outcome; an empty cell was not seen")],
+    arm: Annotated[str | None, _column("the arms, numbers or names")] = None,
+    participant: Annotated[str | None, _column("participants")] = None,
+    visit: Annotated[str | None, _column("visits; without it, one row per participant")] = None,
+    cluster: Annotated[str | None, _column("clusters, such as villages")] = None,
+    district: Annotated[str | None, _column("districts")] = None,
+    training_group: Annotated[str | None, _column("training groups; empty = untrained")] = None,
+    baseline: Annotated[str | None, _column("the baseline score, to adjust for")] = None,
+    covariates: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN,...", help="Columns to adjust for, separated by commas.")
+    ] = None,
+    contrast: Annotated[
+        str | None,
+        typer.Option(
+            help="'final': arm difference at the last visit [default]; 'change'; or two arms, 'mixed - separate'."
+        ),
+    ] = None,
+    all_terms: Annotated[bool, typer.Option("--all-terms", help="Print every term instead of a contrast.")] = False,
+    joint: Annotated[
+        list[str] | None, typer.Option(metavar="TERM", help="A term of the joint test; may be given again.")
+    ] = None,
+    control: Annotated[str | None, typer.Option(metavar="ARM", help="The control arm [default: the first].")] = None,
+    df: Annotated[
+        str | None,
+        typer.Option(
+            help="lmm, mmrm, partially-nested: satterthwaite [default], satterthwaite-expected, kenward-roger, "
+            "kenward-roger-observed, kenward-roger-second-order, between-within or z."
+        ),
+    ] = None,
+    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    boundary: Annotated[
+        str | None,
+        typer.Option(help="A variance estimated at 0: drop it from the df [default], keep it, or let it be negative."),
+    ] = None,
+    no_baseline_difference: Annotated[
+        bool, typer.Option("--no-baseline-difference", help="lmm, mmrm: no arm difference at the first visit.")
+    ] = False,
+    village_by_visit: Annotated[
+        bool, typer.Option("--village-by-visit", help="lmm: a random intercept of cluster by visit.")
+    ] = False,
+    random_slope: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="lmm: time, linear, with a random slope of participant."),
+    ] = None,
+    final_visit_only: Annotated[
+        bool,
+        typer.Option("--final-visit-only", help="lmm: only the last visit, which the one-visit methods do anyway."),
+    ] = False,
+    covariance: Annotated[str | None, typer.Option(help="mmrm: us [default], cs, csh, ar1, ar1h, toep, toeph.")] = None,
+    residual_by_arm: Annotated[
+        bool, typer.Option("--residual-by-arm", help="partially-nested: a residual variance for each arm.")
+    ] = False,
+    se: Annotated[
+        str | None,
+        typer.Option(
+            help="ancova: ols, cr0, cr1, cr2 or cr3 [cr2 with --cluster]; gee: robust [default], kc, md or fg."
+        ),
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="gee: gaussian [default] or binomial.")] = None,
+    welch: Annotated[bool, typer.Option("--welch", help="cluster-summary: unequal variances.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="randomisation: seed of the dealings drawn [0].")] = None,
+    permutations: Annotated[
+        int | None, typer.Option(min=99, help="randomisation: dealings drawn where there are more [10000].")
+    ] = None,
+    output: FormatOption = Format.text,
+) -> None:
+    """A planned analysis of a data set, simulated or real."""
+    arguments = dict(locals())
+    from sim.dataset.analyse import analyse_file
+    from sim.dataset.request import Request, WrongUsage
+    from sim.report.analysis import analysis_json, analysis_tables
+
+    del arguments["file"], arguments["output"]
+    arguments["covariates"] = tuple(name.strip() for part in covariates or () for name in part.split(","))
+    arguments["joint"] = tuple(joint or ())
+    try:
+        result = analyse_file(file, Request(**arguments))
+    except WrongUsage as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from None
+    if output is Format.json:
+        typer.echo(json.dumps(analysis_json(result), indent=2, allow_nan=False))
+    else:
+        _console().print(analysis_tables(result))
+    if result.is_failed:
+        raise typer.Exit(1)
+
+
 def _show(result: Any, folder: Path, output: Format, *, quiet: bool, seconds: float) -> None:
     from sim.report.tables import designs_json, run_tables
 

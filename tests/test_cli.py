@@ -138,3 +138,84 @@ def test_folder_that_is_a_file_is_4_without_traceback(tmp_path):
     done = nexttrial("run", SCENARIO, "--replicates", "4", "--design", "ind_1", "--out", str(tmp_path / "taken"))
     assert done.returncode == 4
     assert "taken" in done.stderr and "Traceback" not in done.stderr
+
+
+DATA = SCENARIOS.parent / "tests" / "reference" / "r" / "data"
+ANCOVA = ["--method", "ancova", "--outcome", "y", "--arm", "arm", "--visit", "visit", "--participant", "id"]
+
+
+@pytest.mark.parametrize("command", ["analyse", "analyze"])
+def test_analyse_as_json(command):
+    options = ["--cluster", "village", "--baseline", "baseline", "--covariates", "age,sex", "--all-terms"]
+    done = nexttrial(command, DATA / "crt3.csv", *ANCOVA, *options, "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    assert [term["term"] for term in record["terms"]] == ["(Intercept)", "arm[1]", "baseline", "age", "sex"]
+    assert record["terms"][1]["estimate"] == pytest.approx(2.99330808790854, rel=1e-12)
+    assert (record["method"], record["contrast"], record["status"], record["n_cluster"]) == (
+        "ancova",
+        "all-terms",
+        "ok",
+        8,
+    )
+
+
+def test_analyse_as_text():
+    done = CliRunner().invoke(app, ["analyse", str(DATA / "crt3.csv"), *ANCOVA])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "Analysis of covariance by least squares, visit 3: y on arm[1];" in done.stdout
+    assert "Status: ok." in done.stdout
+
+
+def test_analyse_bad_data_is_3_with_every_message():
+    done = nexttrial("analyse", DATA / "crt3.csv", *ANCOVA, "--covariates", "agee,sexx")
+    assert (done.returncode, done.stdout) == (3, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3 and lines[-1] == "2 errors"
+    assert "Did you mean 'age'?" in lines[0] and "Did you mean 'sex'?" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--method", "ancov", "--outcome", "y"], "Did you mean 'ancova'?"),
+        (["--method", "ancova"], "--outcome"),
+        ([*ANCOVA, "--covariance", "us"], "has no effect with --method ancova"),
+        ([*ANCOVA, "--permutations", "3"], "--permutations"),
+        ([*ANCOVA, "--joint", "arm"], "known: (Intercept), arm[1]"),
+    ],
+)
+def test_analyse_wrong_usage_is_2(options, said):
+    done = CliRunner().invoke(app, ["analyse", str(DATA / "crt3.csv"), *options])
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert done.stdout == ""
+
+
+def test_analyse_that_fails_is_1_and_says_why(tmp_path):
+    options = ["--method", "ancova", "--outcome", "y", "--arm", "arm", "--cluster", "c", "--format", "json"]
+    (tmp_path / "data.csv").write_text("y,arm,c\n5,0,a\n5,0,b\n5,1,c\n5,1,d\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["analyse", str(tmp_path / "data.csv"), *options])
+    assert done.exit_code == 1
+    record = json.loads(done.stdout)
+    assert record["status"] == "failed" and record["terms"][0]["estimate"] is None
+    assert "without variation" in record["notes"][0]
+
+
+def test_analyse_mixed_model_by_kenward_roger():
+    """lmm3_reml.json through the public command."""
+    options = ["--participant", "id", "--visit", "visit", "--cluster", "village", "--df", "kenward-roger"]
+    data = ["analyse", DATA / "crt3.csv", "--method", "lmm", "--outcome", "y", "--arm", "arm", *options]
+    done = CliRunner().invoke(app, [*map(str, data), "--all-terms", "--format", "json"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    expected = json.loads((DATA.parent / "lmm3_reml.json").read_text(encoding="utf-8"))
+    row = next(row for row in expected["fixed"] if row["term"] == "v3:arm")
+    term = next(term for term in record["terms"] if term["term"] == "visit[3]:arm[1]")
+    assert term["estimate"] == pytest.approx(row["estimate"], rel=1e-6)
+    assert term["standard_error"] == pytest.approx(row["kenward_roger"]["se"], rel=1e-6)
+    assert term["df"] == pytest.approx(row["kenward_roger"]["df"], rel=1e-4)
+    assert term["p_value"] == pytest.approx(row["kenward_roger"]["p"], abs=1e-6)
+    assert record["reml_criterion"] == pytest.approx(expected["criterion"]["value"], abs=1e-6)
+    assert list(record["variance"]) == ["sd_cluster", "sd_participant", "sd_residual"]
+    assert record["joint"]["ddf"] == pytest.approx(expected["joint"]["kenward_roger"]["ddf"], rel=1e-4)

@@ -1,0 +1,72 @@
+"""A t test of cluster means on one visit of a data set, adjusted in a first stage for baseline and covariates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sim.dataset.design_matrix import INTERCEPT, arm_pairs, fixed_effects, training_group
+from sim.dataset.read import Dataset
+from sim.dataset.request import Request
+from sim.dataset.result import Analysis, arm_counts, contrast_name, counts, failed, t_terms
+from sim.kernels.cluster_summary import cluster_summary
+from sim.trial import FAILED, OK, STATUS, Floats, Ints
+
+
+def cluster_means(data: Dataset, request: Request) -> Analysis:
+    """Every cluster counts once; Student's test for clusters, Welch's with --welch and for training groups."""
+    first = fixed_effects(data, request, with_arm=False)
+    cluster = training_group(data, request) if request.training_group else data.code("cluster")
+    welch = request.welch or request.training_group is not None
+    n_between = _n_constant(first.x[:, 1:], cluster)
+    is_adjusted = len(first.terms) > 1
+    arms, pairs = data.levels("arm"), arm_pairs(data, request)
+    fits = [
+        cluster_summary(
+            data.y[None],
+            np.ones((1, data.y.size), np.bool_),
+            first.x if is_adjusted else np.zeros((data.y.size, 0)),
+            np.zeros((1, data.y.size, 0)),
+            cluster,
+            data.code("arm"),
+            (arms.index(treated), arms.index(control)),
+            equal_variance=not welch,
+            n_cluster_covariate=n_between,
+        )
+        for treated, control in pairs
+    ]
+    names = tuple(_name(pair, arms[0]) for pair in pairs)
+    unit = "training group" if request.training_group else "cluster"
+    after = f" of residuals from {' + '.join(t for t in first.terms if t != INTERCEPT)}" if is_adjusted else ""
+    at = f" at visit {data.levels('visit')[-1]}" if "visit" in data.factor else ""
+    sentence = (
+        f"{'Welch' if welch else 'Student'} t test of {unit} means{after}: {request.outcome}{at}, every {unit} "
+        "counting once."
+    )
+    if any(fit.status[0] == FAILED for fit in fits):
+        return failed(request, data, names, sentence, f"Too few {unit}s in an arm, or means without variation.")
+    estimate, error, df = (np.array([getattr(fit, name)[0] for fit in fits]) for name in
+                           ("estimate", "standard_error", "df"))  # fmt: skip
+    return Analysis(
+        method=request.method,
+        contrast=contrast_name(request),
+        sentence=sentence,
+        terms=t_terms(names, estimate, error, df),
+        status=STATUS[OK],
+        count=counts(data),
+        arms=arm_counts(data),
+    )
+
+
+def _name(pair: tuple[str, str], control: str) -> str:
+    return f"arm[{pair[0]}]" + (f" - arm[{pair[1]}]" if pair[1] != control else "")
+
+
+def _n_constant(x: Floats, cluster: Ints) -> int:
+    """How many columns do not vary within any cluster: they cost degrees of freedom between clusters."""
+    grouped = cluster >= 0
+    _, member = np.unique(cluster[grouped], return_inverse=True)
+    size = np.bincount(member)
+    return sum(
+        bool(np.allclose(column, (np.bincount(member, column) / size)[member], rtol=1e-9, atol=1e-12))
+        for column in x[grouped].T
+    )
