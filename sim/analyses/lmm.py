@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sim.analyses.matrices import arm_contrast, arm_dummies, cluster_terms, strata_and_districts
-from sim.kernels.mixed import reml
+from sim.kernels.mixed import MixedModel, fit_mixed
 from sim.parts import ANALYSES, Part
 from sim.trial import Allocation, Fit, Floats, Ints, Trial
 
@@ -38,16 +38,9 @@ class Lmm(Part):
         n_visit = y.shape[2]
         columns, contrast = self._fixed(allocation, n_visit)
         baseline = trial.y[:, :, :1] if first else np.empty((len(y), y.shape[1], 0))
-        fit = reml(
-            y,
-            observed,
-            columns,
-            baseline,
-            np.concatenate([contrast, np.zeros(baseline.shape[2])])[None],
-            has_participant=True,
-            block=allocation.random_cluster,
-            column=self._random(allocation, n_visit, first),
-        )
+        random = self._random(allocation, n_visit, first)
+        model = MixedModel(columns, "intercept", block=allocation.random_cluster, column=random)
+        fit = fit_mixed(model, y, observed, baseline, np.concatenate([contrast, np.zeros(baseline.shape[2])])[None])
         return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)
 
     def _fixed(self, allocation: Allocation, n_visit: int) -> tuple[Floats, Floats]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sim.analyses.matrices import cluster_terms, final_visit
-from sim.kernels.mixed import reml
+from sim.kernels.mixed import MixedModel, fit_mixed
 from sim.parts import ANALYSES, Part
 from sim.trial import Fit, Trial
 
@@ -33,15 +33,12 @@ class MixedAncova(Part):
     def analyse(self, trial: Trial) -> Fit:
         allocation = trial.allocation
         columns, contrast = final_visit(allocation)
-        fit = reml(
-            trial.y[:, :, -1:],
-            trial.observed[:, :, -1:],
+        model = MixedModel(
             columns,
-            trial.y[:, :, :1],
-            contrast,
+            "independent",
             residual_class=allocation.is_trained.astype(np.int64) if self.residual_by_arm else None,
-            has_participant=False,
             block=allocation.random_cluster,
             column=cluster_terms(allocation)[:, None, :],
         )
+        fit = fit_mixed(model, trial.y[:, :, -1:], trial.observed[:, :, -1:], trial.y[:, :, :1], contrast)
         return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)

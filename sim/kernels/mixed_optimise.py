@@ -1,25 +1,162 @@
-"""The climb of the restricted likelihood, and Satterthwaite inference where it ends; see the header of mixed."""
+"""The climb of a likelihood over covariance parameters, one step at a time, whoever evaluates the likelihood.
+
+A caller owns the likelihood and alternates:
+
+    climb, room = new_climb(m), climbing_room(m);  d = zeros(m);  trial = theta.copy()
+    begin(climb)
+    loop:  evaluate the criterion (-2 log likelihood; NaN = not defined there) at trial
+           accept(..) = REJECTED: trial is now nearer to theta, evaluate again;  FAILED: stop
+           accept(..) = ACCEPTED: theta is now trial; find score and information there
+           propose(..) = MOVED: trial is the next point;  DONE: theta is the maximum;  FAILED: stop
+
+Steps: expected information (exact in one step for balanced data) until the squared Newton decrement is below 1, then
+observed information; a step is halved until the criterion falls (Armijo's rule), forty times at most.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from sim.kernels.mixed_layout import kernel
-from sim.kernels.mixed_likelihood import differentiate, evaluate, sweep
+from sim.kernels.mixed_algebra import kernel, sweep
 
-DONE = 1e-13  # squared Newton decrement: the step left to take, in standard errors, squared
+# What accept and propose answer.
+REJECTED, ACCEPTED, MOVED, DONE, FAILED_CLIMB = 0, 1, 2, 3, 4
+
+# What a parameter may be: any value (the criterion is NaN where it is not defined), above 0, at least 0, or a factor of
+# either sign, whose expected information vanishes at 0, where only the observed one holds the step back.
+FREE, POSITIVE, NONNEGATIVE, FACTOR = 0, 1, 2, 3
+
+# Places in the state `climb` of one replicate: criterion at theta, share of the step d tried, squared Newton decrement
+# of that step and of the one before, points accepted, halvings of this step.
+VALUE, SCALE, DECREMENT, LAST, ACCEPTED_POINTS, HALVINGS, CLIMB_SIZE = 0, 1, 2, 3, 4, 5, 6
+
+CONVERGED = 1e-13  # squared Newton decrement: the step left to take, in standard errors, squared
+
+
+class Room(NamedTuple):
+    """Workspace of propose; shared by all replicates."""
+
+    information: npt.NDArray[np.float64]  # (m, m)
+    equation: npt.NDArray[np.float64]  # (m, m + 1)
+    scale: npt.NDArray[np.float64]  # (m,)
+    target: npt.NDArray[np.float64]  # (m,)
+    order: npt.NDArray[np.int64]  # (m,)
+    free: npt.NDArray[np.bool_]  # (m,)
 
 
 @kernel
-def _solve_free(information, score, free, d, target):  # type: ignore[no-untyped-def]
+def climbing_room(m):  # type: ignore[no-untyped-def]
+    return Room(
+        np.zeros((m, m)), np.zeros((m, m + 1)), np.zeros(m), np.zeros(m), np.zeros(m, np.int64), np.ones(m, np.bool_)
+    )
+
+
+@kernel
+def begin(climb):  # type: ignore[no-untyped-def]
+    """The state of a climb before its first point."""
+    climb[:] = 0.0
+    climb[VALUE] = climb[LAST] = np.inf
+    climb[SCALE] = 1.0
+
+
+@kernel
+def accept(climb, theta, trial, d, value):  # type: ignore[no-untyped-def]
+    """Judge the criterion `value` at trial.  ACCEPTED: theta becomes trial; REJECTED: trial moves towards theta."""
+    first = climb[ACCEPTED_POINTS] == 0.0
+    slack = 1e-8 + 1e-11 * abs(climb[VALUE])  # rounding of the criterion
+    if np.isfinite(value) and (first or value <= climb[VALUE] - 1e-4 * climb[SCALE] * climb[DECREMENT] + slack):
+        theta[:] = trial
+        climb[VALUE] = value
+        climb[ACCEPTED_POINTS] += 1.0
+        climb[HALVINGS] = 0.0
+        return ACCEPTED
+    climb[HALVINGS] += 1.0
+    if first or climb[SCALE] == 0.0 or climb[HALVINGS] >= 40.0:
+        return FAILED_CLIMB
+    climb[SCALE] = 0.5 * climb[SCALE] if climb[SCALE] > 1e-9 else 0.0  # at last back to theta: no progress is possible
+    for k in range(theta.size):
+        trial[k] = theta[k] + climb[SCALE] * d[k]
+    return REJECTED
+
+
+@kernel
+def propose(climb, theta, trial, d, score, average, observed, bound, room):  # type: ignore[no-untyped-def]
+    """Next trial point from score (m,), average and observed information (m, m) at theta; bound (m,) says what each is.
+
+    expected information = 2 average - observed.  Where no information is positive definite, the average one with its
+    diagonal raised is used.
+    """
+    ready = False
+    for attempt in range(0 if climb[LAST] < 1.0 else 1, 6):
+        if not ready:
+            for k in range(theta.size):
+                for l in range(theta.size):  # noqa: E741
+                    if attempt == 0:
+                        room.information[k, l] = observed[k, l]
+                    elif attempt == 1:
+                        room.information[k, l] = 2.0 * average[k, l] - observed[k, l]
+                    else:
+                        room.information[k, l] = average[k, l]
+                if bound[k] == FACTOR and attempt > 0:
+                    room.information[k, k] = max(room.information[k, k], observed[k, k])
+                if attempt > 2:
+                    room.information[k, k] = abs(average[k, k]) + 10.0 ** (2 * attempt - 9) * abs(observed[k, k])
+            ready = _step(theta, score, bound, d, room)
+    decrement = 0.0
+    for k in range(theta.size):
+        decrement += score[k] * d[k]
+    stuck = climb[SCALE] == 0.0 or decrement > 0.25 * climb[LAST]
+    if ready and (decrement < CONVERGED or (decrement < 1e-10 and stuck)):
+        return DONE
+    if not ready or climb[SCALE] == 0.0:
+        return FAILED_CLIMB
+    climb[LAST] = climb[DECREMENT] = decrement
+    climb[SCALE] = 1.0
+    for k in range(theta.size):
+        trial[k] = theta[k] + d[k] if bound[k] != NONNEGATIVE or d[k] != -theta[k] else 0.0
+    return MOVED
+
+
+@kernel
+def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
+    """Step d with theta + d feasible: a component that would pass 0 is put at 0 and the others solved again."""
+    m = theta.size
+    target, free = room.target, room.free
+    for k in range(m):
+        d[k] = 0.0
+        free[k] = bound[k] != NONNEGATIVE or theta[k] > 0.0 or score[k] > 0.0
+    for _ in range(m + 1):
+        if not solve_free(room.information, score, free, d, target, room):
+            return False
+        worst = -1
+        for k in range(m):
+            below = bound[k] == NONNEGATIVE and free[k] and theta[k] + target[k] < 0.0
+            if below and (worst < 0 or theta[k] + target[k] < theta[worst] + target[worst]):
+                worst = k
+        if worst < 0:
+            break
+        free[worst] = False
+        d[worst] = -theta[worst]
+    shrink = 1.0
+    for k in range(m):
+        if bound[k] == POSITIVE and target[k] < -0.9 * theta[k]:
+            shrink = min(shrink, -0.9 * theta[k] / target[k])
+    for k in range(m):
+        d[k] = shrink * target[k]
+    return True
+
+
+@kernel
+def solve_free(information, score, free, d, target, room):  # type: ignore[no-untyped-def]
     """Solve information d = score over the free components, others held at their d; False if not positive definite."""
     m = score.size
-    index = np.zeros(m, np.int64)
+    index, A, scale = room.order, room.equation, room.scale
     n = 0
     for k in range(m):
         if free[k]:
             index[n] = k
             n += 1
-    A = np.zeros((n, n + 1))
-    scale = np.zeros(n)
     for i in range(n):
         if not information[index[i], index[i]] > 0.0:
             return False
@@ -32,161 +169,9 @@ def _solve_free(information, score, free, d, target):  # type: ignore[no-untyped
         for j in range(n):
             A[i, j] = information[index[i], index[j]] * scale[i] * scale[j]
         A[i, n] = s * scale[i]
-    if np.isnan(sweep(A, n, 1e-12)):
+    if np.isnan(sweep(A[:n, : n + 1], n, 1e-12)):
         return False
     target[:] = d
     for i in range(n):
         target[index[i]] = A[i, n] * scale[i]
-    return True
-
-
-@kernel
-def _step(theta, information, score, n_class, d):  # type: ignore[no-untyped-def]
-    """Scoring step d with theta + d feasible: a component that would pass 0 is put at 0 and the others solved again."""
-    m = theta.size
-    free = np.ones(m, np.bool_)
-    trial = np.zeros(m)
-    d[:] = 0.0
-    for k in range(n_class, m):
-        free[k] = theta[k] > 0.0 or score[k] > 0.0
-    for _ in range(m + 1):
-        if not _solve_free(information, score, free, d, trial):
-            return False
-        worst = -1
-        for k in range(n_class, m):
-            if (
-                free[k]
-                and theta[k] + trial[k] < 0.0
-                and (worst < 0 or theta[k] + trial[k] < theta[worst] + trial[worst])
-            ):
-                worst = k
-        if worst < 0:
-            break
-        free[worst] = False
-        d[worst] = -theta[worst]
-    shrink = 1.0
-    for k in range(n_class):  # residual variances stay above 0
-        if trial[k] < -0.9 * theta[k]:
-            shrink = min(shrink, -0.9 * theta[k] / trial[k])
-    for k in range(m):
-        d[k] = shrink * trial[k]
-    return True
-
-
-@kernel
-def default_start(lay, st, wk, theta):  # type: ignore[no-untyped-def]
-    """Fill NaN or infeasible entries of theta from the OLS residual variance; False if OLS is impossible."""
-    r = lay.n_column
-    A = wk.C
-    A[:] = 0.0
-    for i in range(st.nu.size):
-        A += st.S[i]
-    rows = np.sum(st.nu)
-    total = A[r - 1, r - 1]
-    if rows <= r - 1 or np.isnan(sweep(A, r - 1, 1e-11)):
-        return False
-    residual = A[r - 1, r - 1]
-    if not residual > 1e-13 * total:
-        return False
-    variance = residual / (rows - r + 1)
-    n_random = theta.size - lay.n_class
-    for k in range(theta.size):
-        if k < lay.n_class:
-            if not theta[k] > 0.0:
-                theta[k] = variance * (0.5 if n_random > 0 else 1.0)
-        elif not theta[k] >= 0.0:
-            theta[k] = variance * (0.4 if lay.has_participant and k == lay.n_class else 0.05)
-    return True
-
-
-@kernel
-def maximise(theta, lay, st, wk, max_iteration):  # type: ignore[no-untyped-def]
-    """Climb the restricted likelihood from theta, in place; leaves wk complete.  Returns (criterion, iterations, ok).
-
-    Expected information (exact in one step for balanced data) until the squared Newton decrement is below 1, then
-    observed information.
-    """
-    d = np.zeros(theta.size)
-    trial = theta.copy()
-    value = np.inf
-    last = np.inf  # squared Newton decrement of the step before
-    decrement = 0.0
-    information = np.zeros((theta.size, theta.size))
-    for iteration in range(max_iteration + 1):
-        scale = 1.0
-        slack = 1e-8 + 1e-11 * abs(value)  # rounding of the criterion
-        for _ in range(40):
-            new = evaluate(trial, lay, st, wk)
-            if np.isfinite(new) and (iteration == 0 or new <= value - 1e-4 * scale * decrement + slack):
-                break
-            if iteration == 0 or scale == 0.0:
-                return new, iteration, False
-            scale = 0.5 * scale if scale > 1e-9 else 0.0  # at last back to theta, where no progress is possible
-            for k in range(theta.size):
-                trial[k] = theta[k] + scale * d[k]
-        theta[:] = trial
-        value = new
-        differentiate(theta, lay, st, wk)
-        ready = False
-        for attempt in range(0 if last < 1.0 else 1, 3):
-            if not ready:
-                if attempt == 0:
-                    information[:] = wk.observed
-                elif attempt == 1:
-                    information[:] = 2.0 * wk.average - wk.observed
-                else:
-                    information[:] = wk.average
-                ready = _step(theta, information, wk.score, lay.n_class, d)
-        decrement = np.sum(wk.score * d)
-        stuck = scale == 0.0 or decrement > 0.25 * last
-        if ready and (decrement < DONE or (decrement < 1e-10 and stuck)):
-            return value, iteration, True
-        if not ready or scale == 0.0:
-            return value, iteration, False
-        last = decrement
-        for k in range(theta.size):
-            trial[k] = theta[k] + d[k] if d[k] != -theta[k] else 0.0
-    return value, max_iteration, False
-
-
-@kernel
-def satterthwaite(theta, contrast, lay, wk, out):  # type: ignore[no-untyped-def]
-    """Estimate, standard error and df of each contrast into out (3, Q); False if no information matrix is usable."""
-    m = theta.size
-    p = lay.n_column - 1
-    free = theta > 0.0
-    zero = np.zeros(m)
-    gradient = np.zeros(m)
-    solved = np.zeros(m)
-    g = np.zeros(p)
-    information = wk.observed
-    if not _solve_free(information, gradient, free, zero, solved):
-        information = 2.0 * wk.average - wk.observed
-        if not _solve_free(information, gradient, free, zero, solved):
-            return False
-    for row in range(contrast.shape[0]):
-        f = 0.0
-        estimate = 0.0
-        for i in range(p):
-            g[i] = 0.0
-            for j in range(p):
-                g[i] += wk.inverse[i, j] * contrast[row, j]
-            f += contrast[row, i] * g[i]
-            estimate -= contrast[row, i] * wk.a[i]
-        gradient[0] = f / theta[0]
-        for k in range(1, m):
-            s = 0.0
-            for i in range(p):
-                for j in range(p):
-                    s += g[i] * wk.C_k[k - 1, i, j] * g[j]
-            gradient[k] = -s
-            gradient[0] += theta[k] * s / theta[0]  # f is homogeneous of degree 1
-        if not _solve_free(information, gradient, free, zero, solved):
-            return False
-        variance = 0.0
-        for k in range(m):
-            variance += gradient[k] * solved[k]
-        out[0, row] = estimate
-        out[1, row] = np.sqrt(f)
-        out[2, row] = 2.0 * f * f / variance
     return True
