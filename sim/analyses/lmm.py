@@ -1,4 +1,4 @@
-"""Linear mixed model over all visits by REML with Satterthwaite degrees of freedom."""
+"""Linear mixed model over all visits, by REML or ML, with small-sample inference."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sim.analyses.matrices import arm_contrast, arm_dummies, cluster_terms, strata_and_districts
-from sim.kernels.mixed import reml
-from sim.parts import ANALYSES, Part
+from sim.analyses.matrices import (
+    MixedPart,
+    arm_contrast,
+    arm_dummies,
+    cluster_terms,
+    strata_and_districts,
+    within_blocks,
+)
+from sim.kernels.mixed import MixedModel, fit_mixed
+from sim.parts import ANALYSES
 from sim.trial import Allocation, Fit, Floats, Ints, Trial
 
 
 @ANALYSES.register("lmm")
-class Lmm(Part):
+class Lmm(MixedPart):
     """Scores at every visit on visit, arm by visit, stratum and district; arm difference at the final visit.
 
     baseline `covariate`: the visits after the baseline, adjusted for the baseline score; `constrained`: all visits, no
@@ -21,12 +28,15 @@ class Lmm(Part):
     Random intercepts: participant; village, and village by visit (without it a village-randomised trial does not hold
     its level); training group, in trained arms at visits after the training. One residual variance and one participant
     intercept mean equal variances and equal correlations over visits: where the truth is otherwise, `constrained` and
-    `free` lean on that assumption more than `covariate` does.
+    `free` lean on that assumption more than `covariate` does. docs/type_1_error.md says which `df` and `boundary` hold
+    their level in which trials.
     """
 
     kind: Literal["lmm"]
     baseline: Literal["covariate", "constrained", "free"] = "covariate"
     village_by_visit: bool = True
+    district: Literal["fixed", "random"] = "fixed"
+    """Districts as fixed effects, or as a random intercept above that of the village."""
     needs_control: ClassVar[bool] = True
     example = {"kind": "lmm"}
 
@@ -38,21 +48,24 @@ class Lmm(Part):
         n_visit = y.shape[2]
         columns, contrast = self._fixed(allocation, n_visit)
         baseline = trial.y[:, :, :1] if first else np.empty((len(y), y.shape[1], 0))
-        fit = reml(
+        block, column = self._random(allocation, n_visit, first)
+        own = "intercept" if n_visit > 1 else "independent"  # at a single visit, participant and residual are one
+        fit = fit_mixed(
+            MixedModel(columns, own, block=block, column=column),
             y,
             observed,
-            columns,
             baseline,
             np.concatenate([contrast, np.zeros(baseline.shape[2])])[None],
-            has_participant=n_visit > 1,  # at a single visit, participant and residual are one
-            block=allocation.random_cluster,
-            column=self._random(allocation, n_visit, first),
+            method=self.method,
+            df=self.df,
+            boundary=self.boundary,
         )
         return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)
 
     def _fixed(self, allocation: Allocation, n_visit: int) -> tuple[Floats, Floats]:
         """Columns (N, T, p): visits, arms by visit, strata, districts; and the contrast (p,)."""
-        arms, rest = arm_dummies(allocation), strata_and_districts(allocation)
+        arms = arm_dummies(allocation)
+        rest = strata_and_districts(allocation, districts=self.district == "fixed")
         visit = np.eye(n_visit)
         compared = visit[:, 1:] if self.baseline == "constrained" else visit
         by_visit = np.einsum("na,tc->ntca", arms, compared).reshape(len(arms), n_visit, -1)
@@ -69,15 +82,24 @@ class Lmm(Part):
         weight[at_final] = arm_contrast(allocation.contrast, len(allocation.arms))
         return columns, weight
 
-    def _random(self, allocation: Allocation, n_visit: int, first: int) -> Ints:
-        """(N, T, L) columns of the cluster's random terms: cluster, [group in village], [village by visit]."""
-        shape = (allocation.n_participant, n_visit)
+    def _random(self, allocation: Allocation, n_visit: int, first: int) -> tuple[Ints, Ints]:
+        """Blocks (N,) and columns (N, T, L): cluster, [group in village], [village by visit], [district].
+
+        The block is the cluster or, with random districts, the district, in which each cluster has columns of its own.
+        """
         trained = np.arange(n_visit) + first >= 1
         terms = cluster_terms(allocation)
-        column = np.broadcast_to(terms[:, None, :], (*shape, terms.shape[1])).copy()
-        is_group = slice(int(allocation.has_villages), None)
-        column[:, ~trained, is_group] = -1
+        column = np.repeat(terms[:, None, :], n_visit, axis=1)
+        column[:, ~trained, int(allocation.has_villages) :] = -1
         if allocation.has_villages and self.village_by_visit and n_visit > 1:
-            by_visit = np.broadcast_to(terms.max() + 1 + np.arange(n_visit), shape)
+            by_visit = np.broadcast_to(terms.max() + 1 + np.arange(n_visit), column.shape[:2])
             column = np.concatenate([column, by_visit[:, :, None]], axis=2)
-        return column.astype(np.int32)
+        block = allocation.random_cluster
+        if self.district == "random":
+            column = np.where(column >= 0, column + (block * (column.max(initial=-1) + 1))[:, None, None], -1)
+            district = np.full((*column.shape[:2], 1), column.max(initial=-1) + 1)
+            block, column = (
+                allocation.district,
+                within_blocks(allocation.district, np.concatenate([column, district], 2)),
+            )
+        return block, column.astype(np.int32)

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Literal, Self
 
+import numpy as np
+from pydantic import model_validator
+
+from sim.parts import Part, refuse
 from sim.trial import Allocation, Contrast, Floats, Ints
+
+
+class MixedPart(Part):
+    """What the analyses by mixed models have in common; see sim.kernels.mixed.fit_mixed."""
+
+    method: Literal["reml", "ml"] = "reml"
+    df: Literal["satterthwaite", "satterthwaite-expected", "kenward-roger", "between-within", "z"] = "satterthwaite"
+    """Degrees of freedom and, with `kenward-roger`, the standard error."""
+    boundary: Literal["drop", "keep", "negative"] = "drop"
+    """What becomes of a variance component estimated at zero: left out of the information, kept in it, or let below."""
+
+    @model_validator(mode="after")
+    def _defined(self) -> Self:
+        if self.method == "ml" and self.df == "kenward-roger":
+            raise refuse("Kenward-Roger is defined for method reml only", "df")
+        return self
 
 
 def dummies(code: Ints, n_level: int) -> Floats:
@@ -12,13 +32,13 @@ def dummies(code: Ints, n_level: int) -> Floats:
     return np.eye(n_level)[code][:, 1:]
 
 
-def strata_and_districts(allocation: Allocation) -> Floats:
-    """(N, q) dummies of stratum and district, the variables that the allocation is stratified by.
+def strata_and_districts(allocation: Allocation, *, districts: bool = True) -> Floats:
+    """(N, q) dummies of stratum and, unless left out, district, the variables that the allocation is stratified by.
 
     Levels that nobody has are left out.
     """
     columns = [dummies(np.unique(code, return_inverse=True)[1].astype(np.int32), len(np.unique(code)))
-               for code in (allocation.stratum, allocation.district)]  # fmt: skip
+               for code in (allocation.stratum, *([allocation.district] if districts else []))]  # fmt: skip
     return np.concatenate(columns, axis=1)
 
 
@@ -66,3 +86,14 @@ def cluster_terms(allocation: Allocation) -> Ints:
     within = np.where(group >= 0, 1 + group - lowest[cluster], -1)
     terms = [first, within] if within.max(initial=-1) > 1 else [first]
     return np.stack(terms, axis=1).astype(np.int32)
+
+
+def within_blocks(block: Ints, column: Ints) -> Ints:
+    """Columns (N, T, L) renumbered from 0 within each block (N,); -1 stays."""
+    out = np.full(column.shape, -1, dtype=np.int64)
+    for b in np.unique(block):
+        rows = block == b
+        mine = column[rows]
+        used = np.unique(mine[mine >= 0])
+        out[rows] = np.where(mine >= 0, np.searchsorted(used, mine), -1)
+    return out.astype(np.int32)

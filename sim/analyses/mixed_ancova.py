@@ -1,4 +1,4 @@
-"""Final score on arm, baseline, stratum and district with a random intercept of the cluster, by REML."""
+"""Final score on arm, baseline, stratum and district with a random intercept of the cluster, by REML or ML."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sim.analyses.matrices import cluster_terms, final_visit
-from sim.kernels.mixed import reml
-from sim.parts import ANALYSES, Part
+from sim.analyses.matrices import MixedPart, cluster_terms, final_visit
+from sim.kernels.mixed import MixedModel, fit_mixed
+from sim.parts import ANALYSES
 from sim.trial import Fit, Trial
 
 
 @ANALYSES.register("mixed_ancova")
-class MixedAncova(Part):
+class MixedAncova(MixedPart):
     """Analysis of covariance with a random intercept of village or, in trained arms only, of training group.
 
     A village that is trained in several groups has both.
 
-    Satterthwaite df from the observed information; a cluster variance estimated at 0 is a valid, singular fit.
-    `residual_by_arm` gives trained and untreated participants residual variances of their own.
+    A cluster variance estimated at 0 is a valid, singular fit; docs/type_1_error.md says which `df` and `boundary` hold
+    their level in which trials. `residual_by_arm` gives trained and untreated participants residual variances of their own.
     References: Roberts & Roberts 2005, doi:10.1191/1740774505cn076oa; Candlish et al. 2018,
     doi:10.1186/s12874-018-0559-x (partial nesting); Hooper et al. 2018, doi:10.1177/0962280217748339 (ANCOVA of
     cluster trials).
@@ -33,15 +33,21 @@ class MixedAncova(Part):
     def analyse(self, trial: Trial) -> Fit:
         allocation = trial.allocation
         columns, contrast = final_visit(allocation)
-        fit = reml(
-            trial.y[:, :, -1:],
-            trial.observed[:, :, -1:],
+        model = MixedModel(
             columns,
-            trial.y[:, :, :1],
-            contrast,
+            "independent",
             residual_class=allocation.is_trained.astype(np.int64) if self.residual_by_arm else None,
-            has_participant=False,
             block=allocation.random_cluster,
             column=cluster_terms(allocation)[:, None, :],
+        )
+        fit = fit_mixed(
+            model,
+            trial.y[:, :, -1:],
+            trial.observed[:, :, -1:],
+            trial.y[:, :, :1],
+            contrast,
+            method=self.method,
+            df=self.df,
+            boundary=self.boundary,
         )
         return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)

@@ -70,6 +70,8 @@ def choose(
         terms = set() if not allocation.has_villages else {"village"}
         if allocation.has_villages and analysis.village_by_visit:
             terms.add("village by visit")
+        if analysis.district == "random":
+            terms.add("district")
         hot = over_visits(people, scores, streams, weight, baseline=analysis.baseline, terms=frozenset(terms))
     else:
         random = "village" if allocation.has_villages else "training group"
@@ -88,8 +90,11 @@ def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any
         return f"missingness kind `{missingness.kind}` may be intermittent"
     if analysis.method != "reml" or analysis.df == "between-within":
         return f"method `{analysis.method}` with df `{analysis.df}` has no kernel in lanes"
-    if strata_and_districts(allocation).shape[1]:
+    has_district = isinstance(analysis, Lmm) and analysis.district == "random"
+    if strata_and_districts(allocation, districts=not has_district).shape[1]:
         return "strata or districts are fixed effects"
+    if has_district and not allocation.has_villages:
+        return "districts cross the training groups"
     terms = cluster_terms(allocation)
     if terms.shape[1] > 1:
         return "a village is trained in several training groups"
@@ -107,7 +112,8 @@ def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any
 def _not_conditional(model: Any, allocation: Allocation, analysis: Any) -> str:
     """Why the conditional rejection probability does not hold for an analysis in lanes; empty if it does."""
     with_village = allocation.has_villages
-    if model.sd("sd_district") > 0 and with_village and len(np.unique(allocation.district)) > 1:
+    has_district = isinstance(analysis, Lmm) and analysis.district == "random"
+    if model.sd("sd_district") > 0 and not has_district:
         return "districts vary and the analysis has no district intercept"
     if isinstance(analysis, Lmm):
         if with_village and model.sd("sd_village_by_visit") > 0 and not analysis.village_by_visit:

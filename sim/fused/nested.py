@@ -5,14 +5,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.fused.draw import Layout, Model, draw_participant, draw_unit
+from sim.fused.draw import draw_participant, draw_unit
 from sim.kernels.lanes_climb import (
-    N_RESULT, begin_all, infer_all, judge_all, known_all, new_climbs, step_all,
+    N_RESULT,
+    begin_all,
+    infer_all,
+    judge_all,
+    known_all,
+    new_climbs,
+    step_all,
 )  # fmt: skip
-from sim.kernels.mixed_algebra import kernel
 from sim.kernels.mixed_layout import Float, Int
 from sim.kernels.mixed_optimise import DONE
-from sim.kernels.nested_lanes import Nested, Places, Sums, contrast, differentiate, evaluate
+from sim.kernels.nested_lanes import Sums, contrast, differentiate, evaluate
 from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
 
 

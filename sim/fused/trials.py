@@ -18,8 +18,15 @@ from sim.fused import ancova, nested, preview
 from sim.fused.draw import PURPOSES, Layout, Model
 from sim.kernels import ancova_lanes, nested_lanes
 from sim.kernels.lanes_climb import (
-    DF_EXPECTED, DF_EXPECTED_KEPT, DF_OBSERVED, DF_OBSERVED_KEPT, ESTIMATE, KNOWN_ESTIMATE, KNOWN_STANDARD_ERROR,
-    KR_STANDARD_ERROR, STANDARD_ERROR,
+    DF_EXPECTED,
+    DF_EXPECTED_KEPT,
+    DF_OBSERVED,
+    DF_OBSERVED_KEPT,
+    ESTIMATE,
+    KNOWN_ESTIMATE,
+    KNOWN_STANDARD_ERROR,
+    KR_STANDARD_ERROR,
+    STANDARD_ERROR,
 )  # fmt: skip
 from sim.kernels.mixed_optimise import FREE, NONNEGATIVE, POSITIVE
 from sim.lanes import LANES

@@ -11,7 +11,18 @@ import numpy as np
 from sim.kernels.mixed_algebra import kernel
 from sim.kernels.mixed_layout import Float, Int
 from sim.kernels.mixed_optimise import (
-    ACCEPTED, CLIMB_SIZE, DONE, FAILED_CLIMB, MOVED, REJECTED, Room, accept, begin, climbing_room, propose, solve_free,
+    ACCEPTED,
+    CLIMB_SIZE,
+    DONE,
+    FAILED_CLIMB,
+    MOVED,
+    REJECTED,
+    Room,
+    accept,
+    begin,
+    climbing_room,
+    propose,
+    solve_free,
 )  # fmt: skip
 from sim.lanes import LANES, everywhere, fma, lane_kernel, load, sqrt, store
 

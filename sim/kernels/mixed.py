@@ -1,130 +1,302 @@
-"""Restricted maximum likelihood for linear mixed models whose covariance is linear in its variance components.
+"""Linear mixed models of any declared covariance, fitted exactly: REML or ML, one trial per replicate.
 
 Model, one replicate.  z = [X covariate y] has r = p + 1 columns and one row per visit seen.
-  V = R + Z G Z',  R_j = e_c I + v J over the n rows of participant j (residual class c),  G = diag(g of each column),
-  theta = (e_0 .. e_{C-1}, [v], g_0 .. g_{L-1}).
-Strata.  R_j has the eigenvalue e_c within and e_c + n v between participants.  With s = (c, n), lambda_s = e_c + n v
-and n = 0 for the within stratum, R^-1 is a sum of 1/lambda_s times projections free of theta.  One pass over the
-data gives
-  S_s (z'z), N_s (Z'z, per block), M_s (Z'Z, per block), nu_s (rank); every later step costs blocks, not participants:
-  M = sum M_s/lambda_s, N = sum N_s/lambda_s, m_k = d lambda_s/d theta_k (1 for e_c, n for v),
-  M_k = -sum m_k M_s/lambda_s^2.
-Per block (Woodbury, valid at g = 0):  D = G^1/2 (I + G^1/2 M G^1/2)^-1 G^1/2,  F = I - M D,  D = G F,
+  V = R + Z G Z',  R block-diagonal with a participant's Sigma(theta) at the visits seen,  G = diag(g of each column).
+Basis.  R^-1 = sum_b w_b(theta) B_b with B_b free of theta (mixed_residual): strata for residual and random intercept,
+else the entries of R_m^-1 for each class and pattern m of visits seen.  One pass over the data gives
+  S_b (z'B_b z), N_b (Z'B_b z, per block), M_b (Z'B_b Z, per block); every later step costs blocks, not participants.
+  S = sum w_b S_b, and N, M likewise;  S_k = sum (dw_b/dtheta_k) S_b, and N_k, M_k likewise.
+Per block (Woodbury, valid at g = 0 and g < 0):  D = (I + G M)^-1 G,  F = I - M D,  D = G F,
   H = F N = Z'V^-1 z,  T = F M = Z'V^-1 Z,  Q = D N = G H,  P_k = N_k - M_k Q.
 Sums over blocks are understood below; _g are the rows of term g.
-  C = z'V^-1 z = sum S_s/lambda_s - N'Q;   log|V| = sum nu_s log lambda_s + log|I + G^1/2 M G^1/2|.
-  U_s = S_s - N_s'Q - Q'N_s + Q'M_s Q;   C_k = -sum m_k U_s/lambda_s^2;   C_g = -H_g'H_g.
-  C_kl = sum 2 m_k m_l U_s/lambda_s^3 - P_k'D P_l - P_l'D P_k;   C_kg = -[(F P_k)_g'H_g + '];   C_gh = H_g'T_gh H_h + '.
-  (log|V|)_k = sum m_k (nu_s/lambda_s - tr(D M_s)/lambda_s^2);   (log|V|)_g = tr T_gg.
-  (log|V|)_kl = sum m_k m_l (2 tr(D M_s)/lambda_s^3 - nu_s/lambda_s^2) - tr(D M_k D M_l);
+  C = z'V^-1 z = S - N'Q;   log|V| = log|R| + log|I + G M|;   U_b = S_b - N_b'Q - Q'N_b + Q'M_b Q.
+  C_k = sum w_b,k U_b;   C_g = -H_g'H_g;
+  C_kl = sum w_b,kl U_b - P_k'D P_l - P_l'D P_k;   C_kg = -[(F P_k)_g'H_g + '];   C_gh = H_g'T_gh H_h + '.
+  (log|V|)_k = log|R|_k + tr(D M_k);   (log|V|)_g = tr T_gg.
+  (log|V|)_kl = log|R|_kl + sum w_b,kl tr(D M_b) - tr(D M_k D M_l);
   (log|V|)_kg = tr (F M_k F')_gg;   (log|V|)_gh = -||T_gh||^2.
 Likelihood.  Phi = C_XX^-1, beta = Phi C_Xy, a = (-beta, 1), h_k = (C_k a)_X, Psi = [Phi 0; 0 0] + a a':
   criterion = (n - p) log 2 pi + log|V| + log|C_XX| + a'C a;   score_k = -1/2 [(log|V|)_k + tr(Psi C_k)];
   observed information = 1/2 [(log|V|)_kl + tr(Psi C_kl) - tr(Phi C_k Phi C_l) - 2 h_k'Phi h_l];
   average information = 1/4 [a'C_kl a - 2 h_k'Phi h_l];   expected = 2 average - observed.
-Homogeneity.  V is linear in theta, so the derivatives by e_0 follow from the others:
-  sum theta_k C_k = -C;  sum theta_k [(log|V|)_k + tr(Phi C_k)] = n - p;  sum theta_k a'C_k a = -a'C a;
-  sum_l theta_l observed_kl = score_k - 1/2 a'C_k a;  sum_l theta_l average_kl = -1/2 a'C_k a;  sum theta_k f_k = f.
-Satterthwaite.  f = c'Phi c, df_f/d theta_k = -g'C_k g with g = Phi c, df = 2 f^2/(grad' information^-1 grad).
+  ML: n for n - p, without log|C_XX| and all that is in Phi alone.
+Centring.  If X b = 1, a constant is taken from y and from each covariate, and given back to the coefficients through b.
 
 References: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545 (REML); Harville 1977,
 doi:10.1080/01621459.1977.10480998 (derivatives); Gilmour, Thompson, Cullis 1995, doi:10.2307/2533274 (average
-information); Fai, Cornelius 1996, doi:10.1080/00949659608811740 (Satterthwaite for a contrast); Woodbury 1950 (blocks).
+information); Lindstrom, Bates 1988, doi:10.1080/01621459.1988.10478693 (blocks); mixed_inference: of inference.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from sim.kernels.mixed_accumulate import accumulate
-from sim.kernels.mixed_layout import Bool, Float, Int, allocate, lay_out, padded
-from sim.kernels.mixed_optimise import default_start, maximise, satterthwaite
+from sim.kernels import covariance
+from sim.kernels.mixed_accumulate import accumulate, accumulation_room
+from sim.kernels.mixed_algebra import combine, kernel, sweep, unpack
+from sim.kernels.mixed_inference import (
+    BETWEEN_WITHIN,
+    KENWARD_ROGER,
+    KENWARD_ROGER_2,
+    KENWARD_ROGER_OBSERVED,
+    NORMAL,
+    SATTERTHWAITE,
+    contrasts,
+    form,
+    inverse_information,
+    joint_test,
+    kenward_roger_covariance,
+)
+from sim.kernels.mixed_layout import Bool, Float, Int, Layout, allocate_statistics, allocate_work, lay_out
+from sim.kernels.mixed_likelihood import differentiate, evaluate
+from sim.kernels.mixed_optimise import (
+    ACCEPTED,
+    CLIMB_SIZE,
+    DONE,
+    FACTOR,
+    FREE,
+    MOVED,
+    NONNEGATIVE,
+    POSITIVE,
+    REJECTED,
+    VALUE,
+    accept,
+    begin,
+    climbing_room,
+    propose,
+)
+from sim.kernels.mixed_residual import marginal, natural_parameters, scaled_cholesky
 from sim.trial import FAILED, OK, SINGULAR
+
+METHODS = ("ml", "reml")
+DF = (  # in the order of the numbers in mixed_inference
+    "satterthwaite",
+    "satterthwaite-expected",
+    "between-within",
+    "z",
+    "kenward-roger",
+    "kenward-roger-observed",
+    "kenward-roger-second-order",
+)
+BOUNDARIES = ("keep", "drop", "negative")
 
 
 class MixedFit(NamedTuple):
-    """REML fits of R replicates; every array has R first.  A failed replicate is NaN throughout."""
+    """Fits of R replicates; every array has R first.  A failed replicate is NaN throughout."""
 
     estimate: Float  # (R, Q)
     standard_error: Float  # (R, Q)
-    df: Float  # (R, Q) Satterthwaite
-    variance: Float  # (R, m) residual of each class, [participant], each random term
+    df: Float  # (R, Q)
     coefficient: Float  # (R, p)
-    criterion: Float  # (R,) -2 log restricted likelihood
+    coefficient_covariance: Float  # (R, p, p) adjusted where df is a Kenward-Roger one
+    variance: Float  # (R, m) the structure's parameters, then each random term
+    covariance: Float  # (R, classes, T, T) of a participant's visits, without the blocks' terms
+    criterion: Float  # (R,) -2 log (restricted) likelihood
     status: npt.NDArray[np.int8]  # (R,) 0 ok, 1 singular (a component is 0), 2 failed
     n_iteration: Int  # (R,)
+    joint_f: Float  # (R, J)
+    joint_ndf: Float
+    joint_ddf: Float
+    known_estimate: Float  # (R, Q) generalised least squares at the variances `known`, NaN without them
+    known_standard_error: Float  # (R, Q)
 
 
-def reml(
-    y: Float,
-    observed: Bool,
-    X: Float,
-    covariate: Float,
-    contrast: Float,
-    *,
-    residual_class: npt.ArrayLike | None = None,
-    has_participant: bool,
-    block: npt.ArrayLike,
-    column: npt.ArrayLike,
-    start: npt.ArrayLike | None = None,
-    max_iteration: int = 100,
-) -> MixedFit:
-    """REML estimates of contrasts of fixed effects, with Satterthwaite degrees of freedom, one fit per replicate.
+@dataclass(frozen=True, eq=False)
+class MixedModel:
+    """A linear mixed model: what all replicates share.  ValueError if the parts disagree.
 
-    y : (R, N, T) outcome, any unit.  observed : (R, N, T) or (1, N, T); values of y where it is False are never used.
-    X : (N, T, p0) fixed-effect rows shared by all replicates.  covariate : (R, N, c) participant-level columns put
-    after those of X (c may be 0).  contrast : (Q, p), p = p0 + c.
-    residual_class : (N,) residual variance 0 .. C-1 of each participant; None = one.
-    has_participant : whether participants have a random intercept.
+    X : (N, T, p0) fixed-effect rows.
+    participant : covariance over a participant's visits, a name in `covariance.STRUCTURES`: 'independent' (a residual
+        alone), 'intercept', 'slope' (random intercept and slope), or of an MMRM 'us', 'cs', 'csh', 'ar1', 'ar1h',
+        'toep', 'toeph'.
+    time : (T,) the visits' times, for 'slope' alone.
+    residual_class : (N,) classes 0 .. C-1 with residual variances (or structures) of their own; None = one.
     block : (N,) independent unit that holds the participant's random terms, -1 = none.
     column : (N, T, L) for random term l the column of the block's Z that the row hits, from 0 within the block,
-    -1 = none; a column belongs to one term.
-    start : (m,) variances (e_0 .. e_{C-1}, [v], g_0 .. g_{L-1}) to start from; None = from the OLS residual variance.
-    Variances are in squared units of y and held at or above 0; those at 0 leave the Satterthwaite information.
-    Raises ValueError for shapes that disagree, T above 62, or a column shared by two terms.  A replicate that cannot be
-    fitted (rank-deficient X, too few rows, no convergence) has status 2 and NaN.
-    Reference: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545; Fai, Cornelius 1996,
-    doi:10.1080/00949659608811740.
+        -1 = none; a column belongs to one term.  None = no random terms.
+    T is at most 62.
+    """
+
+    X: Float
+    participant: str = "intercept"
+    time: Any = None  # array-like until validated, then an array; so are those below
+    residual_class: Any = None
+    block: Any = None
+    column: Any = None
+    _layouts: dict[int, Layout] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        def keep(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        keep("X", np.ascontiguousarray(self.X, np.float64))
+        if self.X.ndim != 3:
+            raise ValueError(f"X has shape {self.X.shape}; (participants, visits, columns) is needed")
+        N, T, _ = self.X.shape
+        if not 1 <= T <= 62:
+            raise ValueError(f"X has {T} visits; 1 to 62 are allowed")
+        known = [name for name in covariance.STRUCTURES if "," not in name]
+        if self.participant not in known:
+            raise ValueError(
+                f"participant: '{self.participant}' is not a covariance structure; known: {', '.join(known)}"
+            )
+        needs_time = covariance.STRUCTURES[self.participant].needs_time
+        if needs_time != (self.time is not None):
+            raise ValueError(
+                f"time: '{self.participant}' {'needs the times of the visits' if needs_time else 'takes no times'}"
+            )
+        keep("time", None if self.time is None else np.array(self.time, np.float64))
+        keep("residual_class", np.array(np.zeros(N) if self.residual_class is None else self.residual_class, np.int64))
+        if (self.block is None) != (self.column is None):
+            raise ValueError("block and column come together")
+        keep("block", np.array(np.full(N, -1) if self.block is None else self.block, np.int64))
+        keep("column", np.array(np.full((N, T, 0), -1) if self.column is None else self.column, np.int64))
+        if self.time is not None:
+            _check("time", self.time.shape, (T,))
+        _check("residual_class", self.residual_class.shape, (N,))
+        _check("block", self.block.shape, (N,))
+        _check("column", self.column.shape, (N, T, *self.column.shape[2:3]))
+        if self.residual_class.min(initial=0) < 0:
+            raise ValueError("residual_class: classes are numbered from 0")
+
+    @property
+    def n_class(self) -> int:
+        return int(self.residual_class.max(initial=0)) + 1
+
+    @property
+    def variance_names(self) -> list[str]:
+        """What the columns of MixedFit.variance are."""
+        inner = covariance.names(self.participant, self.X.shape[1], self.time, self.n_class)
+        return inner + [f"random term {k + 1}" for k in range(self.column.shape[2])]
+
+    def table(self, name: str) -> covariance.Table:
+        return covariance.table(name, self.X.shape[1], self.time, self.n_class)
+
+    def layout(self, n_covariate: int) -> Layout:
+        if n_covariate not in self._layouts:
+            T = self.X.shape[1]
+            self._layouts[n_covariate] = lay_out(
+                self.X,
+                self.residual_class,
+                self.n_class,
+                self.participant not in ("independent", "intercept"),
+                1 if self.participant == "independent" else 1 + T,
+                self.block,
+                self.column,
+                self.X.shape[2] + n_covariate + 1,
+            )
+        return self._layouts[n_covariate]
+
+
+def fit_mixed(
+    model: MixedModel,
+    y: Float,
+    observed: Bool,
+    covariate: Float,
+    contrast: Float,
+    joint: Sequence[Float] = (),
+    method: str = "reml",
+    df: str = "satterthwaite",
+    boundary: str = "drop",
+    start: npt.ArrayLike | None = None,
+    known: npt.ArrayLike | None = None,
+    max_iteration: int = 100,
+) -> MixedFit:
+    """Estimates of contrasts of fixed effects, with standard errors and degrees of freedom, one fit per replicate.
+
+    y : (R, N, T) outcome, any unit.  observed : (R, N, T) or (1, N, T); values of y where it is False are never used.
+    covariate : (R, N, c) participant-level columns put after those of X (c may be 0).  contrast : (Q, p), p = p0 + c.
+    joint : matrices (q, p), each a joint test of its rows.
+    method : 'reml' or 'ml'.
+    df : 'satterthwaite' (observed information, as lmerTest and mmrm), 'satterthwaite-expected'; with adjusted standard
+        errors, REML only, 'kenward-roger' (expected information, no second derivatives of V: as pbkrtest),
+        'kenward-roger-observed' (the same with the observed information: 'Kenward-Roger-Linear' of mmrm) and
+        'kenward-roger-second-order' (that with second derivatives of V: 'Kenward-Roger' of mmrm); 'between-within':
+        a coefficient whose column is constant within blocks
+        has blocks - (1 + such columns) df, one constant within participants has participants - blocks - (such columns),
+        any other, and the intercept, observations - participants - (such columns), where a missing level falls away
+        (Pinheiro, Bates 2000, Mixed-Effects Models in S and S-PLUS, section 2.4.2; as in nlme), and a contrast the
+        least df of its coefficients; 'z' (infinite).
+    boundary : a variance component estimated at zero leaves the Satterthwaite information ('drop', as lmerTest) or
+        stays in it ('keep'); Kenward-Roger always keeps it, as pbkrtest.  'negative': components may be negative while
+        the covariance of the data is positive definite.
+    start, known : (m,) variances, in the order of MixedFit.variance, to start from (NaN = from the OLS residual
+        variance); and at which known_estimate and known_standard_error are found.
+    Variances are in squared units of y.  ValueError for shapes that disagree or unknown words.  A replicate that cannot
+    be fitted (rank-deficient X, too few rows, no convergence, no usable information) has status 2 and NaN.
+    References: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545; those of the header.
 
     >>> y = np.array([[[1.0], [3.0], [6.0], [8.0]]])
-    >>> village = np.array([0, 0, 1, 1])
-    >>> fit = reml(y, np.ones((1, 4, 1), bool), np.ones((4, 1, 1)), np.empty((1, 4, 0)), np.ones((1, 1)),
-    ...            has_participant=False, block=village, column=np.zeros((4, 1, 1), int))
+    >>> village = MixedModel(np.ones((4, 1, 1)), "independent", block=[0, 0, 1, 1], column=np.zeros((4, 1, 1)))
+    >>> fit = fit_mixed(village, y, np.ones((1, 4, 1), bool), np.empty((1, 4, 0)), np.ones((1, 1)))
     >>> [float(round(x, 6)) for x in (*fit.estimate[0], *fit.df[0], *fit.variance[0])]
     [4.5, 1.0, 2.0, 11.5]
     """
-    n_replicate, n_participant, n_visit = y.shape
-    block, column = np.asarray(block, np.int64), np.asarray(column, np.int64)
-    cls = np.zeros(n_participant, np.int64) if residual_class is None else np.asarray(residual_class, np.int64)
-    n_fixed = X.shape[2] + covariate.shape[2]
-    _check(
-        "observed", observed.shape, (observed.shape[0], n_participant, n_visit), observed.shape[0] in (1, n_replicate)
+    R, N, T = y.shape
+    p0, n_term = model.X.shape[2], model.column.shape[2]
+    p = p0 + covariate.shape[2]
+    for name, word, allowed in (("method", method, METHODS), ("df", df, DF), ("boundary", boundary, BOUNDARIES)):
+        if word not in allowed:
+            raise ValueError(f"{name}: '{word}' is not one of {', '.join(allowed)}")
+    if method == "ml" and df.startswith("kenward-roger"):
+        raise ValueError("df: Kenward-Roger is defined for method 'reml' only")
+    _check("y", y.shape, (R, *model.X.shape[:2]))
+    _check("observed", observed.shape, (observed.shape[0], N, T), observed.shape[0] in (1, R))
+    _check("covariate", covariate.shape, (R, N, covariate.shape[2]))
+    _check("contrast", contrast.shape, (contrast.shape[0], p))
+    for L in joint:
+        _check("joint", L.shape, (L.shape[0], p))
+    natural = model.table(model.participant)
+    structure = covariance.STRUCTURES[model.participant]
+    climb = model.table(structure.climb) if structure.climb and boundary != "negative" else natural
+    is_second = df == "kenward-roger-second-order" and structure.curved is not None
+    other = model.table(str(structure.curved)) if is_second else natural
+    in_natural = climb is not natural and (boundary == "keep" or df.startswith("kenward-roger"))
+    m = natural.begin.size + n_term
+    first = np.full(m, np.nan) if start is None else np.array(start, np.float64)
+    _check("start", first.shape, (m,))
+    at_known = np.zeros(0) if known is None else np.array(known, np.float64)
+    _check("known", at_known.shape, (0 if known is None else m,))
+    if structure.to_climb and climb is not natural:
+        first = structure.to_climb(first, n_term)
+    bound = np.concatenate([climb.kind[0], np.full(n_term, NONNEGATIVE)]).astype(np.int64)
+    vanishes = np.isin(bound, (NONNEGATIVE, FACTOR))
+    if boundary == "negative":
+        bound[bound == NONNEGATIVE] = FREE
+        vanishes[:] = False
+    options = Options(
+        method == "reml",
+        DF.index(df),
+        boundary != "drop",
+        2 if is_second else int(in_natural),
+        bound,
+        vanishes,
+        first,
+        at_known,
+        max_iteration,
+        _level(model, observed, covariate.shape[2]) if df == "between-within" else np.zeros(p, np.int64),
+        model.participant != "independent",
     )
-    _check("X", X.shape, (n_participant, n_visit, X.shape[2]))
-    _check("covariate", covariate.shape, (n_replicate, n_participant, covariate.shape[2]))
-    _check("contrast", contrast.shape, (contrast.shape[0], n_fixed))
-    _check("residual_class", cls.shape, (n_participant,))
-    _check("block", block.shape, (n_participant,))
-    _check("column", column.shape, (n_participant, n_visit, column.shape[-1]))
-    if n_visit > 62:
-        raise ValueError(f"y has {n_visit} visits; at most 62 are allowed")
-    n_class = int(cls.max(initial=0)) + 1
-    n_variance = n_class + int(has_participant) + column.shape[2]
-    first = np.full(n_variance, np.nan) if start is None else np.array(start, np.float64)
-    _check("start", first.shape, (n_variance,))
-    layout = lay_out(np.ascontiguousarray(X, np.float64), cls, n_class, has_participant, block, column, n_fixed + 1)
-    inference, *rest = _fit_batch(
+    rows = np.concatenate([np.zeros((0, p)), *joint]).astype(np.float64)
+    joint_start = np.cumsum([0] + [len(L) for L in joint]).astype(np.int64)
+    per_row, *rest = _fit_batch(
         np.ascontiguousarray(y, np.float64),
         np.ascontiguousarray(observed, np.bool_),
         np.ascontiguousarray(covariate, np.float64),
         np.ascontiguousarray(contrast, np.float64),
-        layout,
-        first,
-        max_iteration,
+        rows,
+        joint_start,
+        model.layout(covariate.shape[2]),
+        climb,
+        other,
+        options,
     )
-    return MixedFit(inference[:, 0], inference[:, 1], inference[:, 2], *rest)
+    joint_out, known_out = rest.pop(), rest.pop()
+    return MixedFit(*np.moveaxis(per_row, 1, 0), *rest, *np.moveaxis(joint_out, 1, 0), *np.moveaxis(known_out, 1, 0))
 
 
 def _check(name: str, found: tuple[int, ...], wanted: tuple[int, ...], extra: bool = True) -> None:
@@ -132,37 +304,332 @@ def _check(name: str, found: tuple[int, ...], wanted: tuple[int, ...], extra: bo
         raise ValueError(f"{name} has shape {found}; the other arguments ask for {wanted}")
 
 
+def _level(model: MixedModel, observed: Bool, n_covariate: int) -> Int:
+    """(p,) where each column varies: 0 nowhere (an intercept), 1 between blocks, 2 between participants, 3 within.
+
+    Rows that no replicate observes do not count.
+    """
+    X, seen = model.X, observed.any(axis=0)
+    unit = np.repeat(np.where(model.block >= 0, model.block, -1 - np.arange(len(X)))[:, None], X.shape[1], axis=1)
+    rows, participant = X[seen], np.nonzero(seen)[0]
+    level = np.where(_varies(rows, participant), 3, np.where(_varies(rows, unit[seen]), 2, 1))
+    level[~np.any(rows != rows[:1], axis=0)] = 0
+    return np.append(level, np.full(n_covariate, 2)).astype(np.int64)
+
+
+def _varies(rows: Float, unit: Int) -> Bool:
+    """(p,) whether a column of rows (n, p) varies within a unit (n,)."""
+    _, first, group = np.unique(unit, return_index=True, return_inverse=True)
+    return np.asarray(np.any(rows != rows[first][group.reshape(-1)], axis=0))
+
+
+class Options(NamedTuple):
+    """What fit_mixed was asked for."""
+
+    is_reml: bool
+    df: int  # place in DF
+    keeps_zero: bool
+    inference: int  # the structure that inference is made in: 0 that of the climb, 1 the natural, 2 'us, Cholesky'
+    bound: Int  # (m,)
+    vanishes: Bool  # (m,) a zero is the boundary
+    start: Float  # (m,)
+    known: Float  # (m,) or empty
+    max_iteration: int
+    level: Int  # (p,) see _level
+    has_participant: bool  # whether participants are a level of between-within
+
+
+# What an evaluation of the likelihood is for.
+_KNOWN, _CLIMB, _FINAL = 0, 1, 2
+
+
 @njit(cache=True, error_model="numpy")
-def _fit_batch(y, observed, covariate, contrast, lay, start, max_iteration):  # type: ignore[no-untyped-def]
-    """Fit every replicate on its own; a failed one keeps its NaN."""
-    n_replicate, _, n_visit = y.shape
-    n_cov, n_contrast, p, m = covariate.shape[2], contrast.shape[0], lay.n_column - 1, start.size
-    st, wk = allocate(lay, m)
-    largest = 1
-    for cell in range(lay.cell_class.size):
-        largest = max(largest, lay.cell_start[cell + 1] - lay.cell_start[cell])
-    mask = np.zeros(largest, np.int64)
-    pattern = np.zeros((largest, 3 + n_visit + (2 + n_cov) * n_cov))
-    z = np.zeros((n_visit + 1, padded(p + 1)))
-    inference = np.full((n_replicate, 3, n_contrast), np.nan)
-    variance = np.full((n_replicate, m), np.nan)
-    coefficient = np.full((n_replicate, p), np.nan)
-    criterion = np.full(n_replicate, np.nan)
-    status = np.full(n_replicate, np.int8(FAILED))
-    n_iteration = np.zeros(n_replicate, np.int64)
-    out = np.zeros((3, n_contrast))
-    for i in range(n_replicate):
+def _fit_batch(y, observed, covariate, contrast, joint, joint_start, lay, climb, other, opt):  # type: ignore[no-untyped-def]
+    """Fit every replicate on its own; a failed one keeps its NaN.
+
+    Evaluation and derivatives are called from one place each, in a loop that knows what they are for: compilation time
+    grows with the number of places.
+    """
+    R, T = y.shape[0], y.shape[2]
+    n_cov, Q, J, p, m = covariate.shape[2], contrast.shape[0], joint_start.size - 1, lay.n_column - 1, opt.start.size
+    room = accumulation_room(lay, n_cov)
+    st, wk = _allocate(4, lay, climb, other)
+    per_row, joint_out, known = _nan((R, 3, Q)), _nan((R, 3, J)), _nan((R, 2, Q))
+    coefficient, spread, variance, sigma = _nan((R, p)), _nan((R, p, p)), _nan((R, m)), _nan((R, lay.n_class, T, T))
+    criterion, n_iteration, status = _nan((R,)), np.zeros(R, np.int64), np.zeros(R, np.int8)
+    shift, theta, point, d = np.zeros(1 + n_cov), np.zeros(m), np.zeros(m), np.zeros(m)
+    state, step_room = np.zeros(CLIMB_SIZE), climbing_room(m)
+    n_row = Q + joint.shape[0]
+    rows, constant = np.zeros((n_row, p)), np.zeros(n_row)
+    W, covariance, out, column_df = np.zeros((m, m)), np.zeros((p, p)), np.zeros((3, Q)), np.zeros(p)
+    for i in range(R):
+        status[i] = FAILED
         seen = observed[i if observed.shape[0] > 1 else 0]
-        accumulate(y[i], seen, covariate[i], lay, st, mask, pattern, z)
-        theta = start.copy()
-        if not default_start(lay, st, wk, theta):
+        _centre(y[i], seen, covariate[i], lay.ones, shift)
+        while not accumulate(y[i], seen, covariate[i], shift, lay, st, room):
+            st, wk = _allocate(2 * st.mask.size, lay, climb, other)
+        _copy(opt.start, theta)
+        if not _default_start(climb, lay, st, wk, theta):
             continue
-        value, n_iteration[i], converged = maximise(theta, lay, st, wk, max_iteration)
-        if not converged or not satterthwaite(theta, contrast, lay, wk, out) or not np.all(np.isfinite(out)):
+        _shifted(contrast, 0, lay.ones, shift, rows, constant)
+        _shifted(joint, Q, lay.ones, shift, rows, constant)
+        begin(state)
+        task, code = (_KNOWN if opt.known.size > 0 else _CLIMB), MOVED
+        _copy(opt.known if task == _KNOWN else theta, point)
+        while True:
+            is_natural = task == _KNOWN and opt.inference != 2  # or else the climb's parameters are the natural ones
+            table = other if is_natural or (task == _FINAL and opt.inference != 0) else climb
+            value = evaluate(point, opt.is_reml, table, lay, st, wk)
+            if task == _KNOWN:
+                if np.isfinite(value):
+                    contrasts(NORMAL, rows[:Q], constant, W, column_df, wk.fixed.inverse, wk.fixed, out)
+                    known[i] = out[:2]
+                task = _CLIMB
+                _copy(theta, point)
+                continue
+            if task == _CLIMB:
+                code = accept(state, theta, point, d, value)
+                if code == REJECTED:
+                    continue
+                if code != ACCEPTED:
+                    break
+            differentiate(point, opt.is_reml, table, lay, st, wk)
+            if task == _FINAL:
+                break
+            fx = wk.fixed
+            code = propose(state, theta, point, d, fx.score, fx.average, fx.observed, opt.bound, step_room)
+            if code == MOVED:
+                n_iteration[i] += 1
+                if n_iteration[i] <= opt.max_iteration:
+                    continue
+                n_iteration[i] -= 1
+            if code != DONE:
+                break
+            vanished = _vanish(theta, fx.observed, opt)
+            natural_parameters(climb, theta, variance[i])
+            marginal(theta, climb, sigma[i])
+            if not vanished and opt.inference == 0:
+                break
+            task = _FINAL
+            if opt.inference == 0:
+                _copy(theta, point)
+            elif opt.inference == 1:
+                _copy(variance[i], point)
+            else:
+                scaled_cholesky(sigma[i], point)
+                point[climb.begin.size :] = theta[climb.begin.size :]
+        if code == DONE:
+            table = other if opt.inference != 0 else climb
+            if task != _FINAL:
+                _copy(theta, point)
+            if _infer(point, theta, table, lay, st, wk, opt, W, covariance):
+                if opt.df == BETWEEN_WITHIN:
+                    _between_within(seen, lay, opt, st, column_df)
+                contrasts(opt.df, rows[:Q], constant, W, column_df, covariance, wk.fixed, out)
+                if not _has_nan(out):
+                    status[i] = OK
+        if status[i] != OK:
+            variance[i] = np.nan
+            sigma[i] = np.nan
             continue
-        inference[i] = out
-        variance[i] = theta
-        coefficient[i] = -wk.a[:p]
-        criterion[i] = value
-        status[i] = SINGULAR if np.any(theta == 0.0) else OK
-    return inference, variance, coefficient, criterion, status, n_iteration
+        per_row[i] = out
+        criterion[i] = state[VALUE]
+        for k in range(J):
+            lo, hi = Q + joint_start[k], Q + joint_start[k + 1]
+            joint_out[i, :, k] = joint_test(opt.df, rows[lo:hi], constant[lo:hi], W, column_df, covariance, wk.fixed)
+        _unshifted(lay.ones, shift, wk.fixed.a, covariance, coefficient[i], spread[i])
+        for k in range(m):
+            if opt.vanishes[k] and theta[k] == 0.0:
+                status[i] = SINGULAR
+    return per_row, coefficient, spread, variance, sigma, criterion, status, n_iteration, known, joint_out
+
+
+@kernel
+def _nan(shape):  # type: ignore[no-untyped-def]
+    out = np.empty(shape)
+    flat = out.reshape(-1)
+    for k in range(flat.size):
+        flat[k] = np.nan
+    return out
+
+
+@kernel
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for k in range(target.size):
+        target[k] = source[k]
+
+
+@kernel
+def _has_nan(A):  # type: ignore[no-untyped-def]
+    found = False
+    for x in A.flat:
+        found |= np.isnan(x)
+    return found
+
+
+@kernel
+def _allocate(n_pattern, lay, climb, other):  # type: ignore[no-untyped-def]
+    st = allocate_statistics(lay, n_pattern if lay.is_general else 0)
+    first = max(climb.slope.coefficient.size, other.slope.coefficient.size)
+    second = max(climb.bend.coefficient.size, other.bend.coefficient.size)
+    return st, allocate_work(lay, st.S.shape[0], st.mask.size, climb.begin.size, first, second)
+
+
+@kernel
+def _centre(y, observed, covariate, ones, shift):  # type: ignore[no-untyped-def]
+    """A value of y and of each covariate to take from all, so that large means cost no digits."""
+    shift[:] = 0.0
+    if ones.size == 0 or np.isnan(ones[0]):
+        return
+    for i in range(y.shape[0]):
+        for t in range(y.shape[1]):
+            if observed[i, t]:
+                shift[0] = y[i, t]
+                for b in range(covariate.shape[1]):
+                    shift[1 + b] = covariate[i, b]
+                return
+
+
+@kernel
+def _shifted(L, first, ones, shift, rows, constant):  # type: ignore[no-untyped-def]
+    """Contrasts L of the coefficients, from row `first`, as weights of the coefficients after centring + constant."""
+    n_cov, p = shift.size - 1, L.shape[1]
+    for i in range(L.shape[0]):
+        total = 0.0
+        for j in range(p):
+            rows[first + i, j] = L[i, j]
+            total += L[i, j] * ones[j]
+        constant[first + i] = 0.0
+        if not np.isnan(total):
+            constant[first + i] = total * shift[0]
+            for b in range(n_cov):
+                rows[first + i, p - n_cov + b] -= total * shift[1 + b]
+
+
+@kernel
+def _unshifted(ones, shift, a, covariance, coefficient, spread):  # type: ignore[no-untyped-def]
+    """Coefficients and their covariance before centring; a = -coefficients after it."""
+    p, n_cov = coefficient.size, shift.size - 1
+    spread[:] = covariance
+    constant = shift[0]
+    for b in range(n_cov):
+        constant += a[p - n_cov + b] * shift[1 + b]
+    for i in range(p):
+        coefficient[i] = -a[i] if np.isnan(ones[0]) else constant * ones[i] - a[i]
+    if n_cov > 0 and not np.isnan(ones[0]):
+        change = np.zeros((p, p))
+        for i in range(p):
+            change[i, i] = 1.0
+            for b in range(n_cov):
+                change[i, p - n_cov + b] -= ones[i] * shift[1 + b]
+        for i in range(p):
+            for j in range(p):
+                spread[i, j] = form(change[i], covariance, change[j])
+
+
+@kernel
+def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
+    """Fill NaN or infeasible entries of theta from the OLS residual variance; False if OLS is impossible."""
+    r, n = lay.n_column, table.begin.size
+    share = wk.residual.share
+    share[:] = 0.0
+    if lay.is_general:
+        T = lay.n_visit
+        for m in range(st.total[2]):
+            for t in range(T):
+                share[m * T * (T + 1) // 2 + t * (t + 3) // 2] = 1.0
+    else:
+        share[:] = 1.0
+    combine(share, st.S, wk.fixed.packed)
+    A = wk.fixed.C
+    unpack(wk.fixed.packed, A)
+    total = A[r - 1, r - 1]
+    if st.total[0] <= r - 1 or np.isnan(sweep(A, r - 1, 1e-11)):
+        return False
+    residual = A[r - 1, r - 1]
+    if not residual > 1e-13 * total:
+        return False
+    variance = residual / (st.total[0] - r + 1)
+    for k in range(theta.size):
+        if k >= n:
+            if not theta[k] >= 0.0:
+                theta[k] = 0.05 * variance
+        elif np.isnan(theta[k]) or (table.kind[0, k] == POSITIVE and not theta[k] > 0.0):
+            theta[k] = table.begin[k] * variance ** (0.5 * table.kind[1, k])
+    return True
+
+
+@kernel
+def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
+    """Put factors that the climb took to within a millionth of a standard error of zero at zero; whether any."""
+    vanished = False
+    for k in range(theta.size):
+        near = theta[k] * theta[k] * observed[k, k] < 1e-12
+        if opt.bound[k] == FACTOR and theta[k] != 0.0 and near:
+            theta[k] = 0.0
+            vanished = True
+    return vanished
+
+
+@kernel
+def _infer(point, theta, table, lay, st, wk, opt, W, covariance):  # type: ignore[no-untyped-def]
+    """W, the inverse information, and the covariance of the coefficients; False if no information is usable.
+
+    point are the parameters that the derivatives are by, theta those of the climb.
+    """
+    fx, p, m = wk.fixed, lay.n_column - 1, theta.size
+    for i in range(p):
+        for j in range(p):
+            covariance[i, j] = fx.inverse[i, j]
+    if opt.df == BETWEEN_WITHIN or opt.df == NORMAL:
+        return True
+    expected, free = np.zeros((m, m)), np.zeros(m, np.bool_)
+    is_adjusted = opt.df >= KENWARD_ROGER
+    for k in range(m):
+        free[k] = is_adjusted or opt.keeps_zero or not (opt.vanishes[k] and theta[k] == 0.0)
+        for l in range(m):  # noqa: E741
+            expected[k, l] = 2.0 * fx.average[k, l] - fx.observed[k, l]
+    is_observed = opt.df == SATTERTHWAITE or opt.df >= KENWARD_ROGER_OBSERVED
+    usable = is_observed and inverse_information(fx.observed, free, W)
+    if not usable and not inverse_information(expected, free, W):
+        return False
+    if is_adjusted:
+        kenward_roger_covariance(opt.df == KENWARD_ROGER_2, point, W, table, lay, st, wk, covariance)
+    return True
+
+
+@kernel
+def _between_within(seen, lay, opt, st, out):  # type: ignore[no-untyped-def]
+    """df of each coefficient, see fit_mixed."""
+    has_block = lay.n_block > 0
+    n_block = 0
+    if has_block:
+        met = np.zeros(lay.n_block, np.bool_)
+        for cell in range(lay.cell_class.size):
+            for j in range(lay.cell_start[cell], lay.cell_start[cell + 1]):
+                for t in range(lay.n_visit):
+                    if lay.cell_block[cell] >= 0 and seen[lay.member[j], t] and not met[lay.cell_block[cell]]:
+                        met[lay.cell_block[cell]] = True
+                        n_block += 1
+    columns = np.zeros(4)
+    level = np.zeros(out.size, np.int64)
+    for j in range(out.size):
+        k = opt.level[j]
+        if k == 1 and not has_block:
+            k = 2
+        if k == 2 and not opt.has_participant:
+            k = 3
+        level[j] = k
+        columns[k] += 1.0
+    above = 1.0 if columns[0] > 0.0 else 0.0
+    df = np.zeros(4)
+    if has_block:
+        df[1] = n_block - above - columns[1]
+        above = float(n_block)
+    if opt.has_participant:
+        df[2] = st.total[1] - above - columns[2]
+        above = float(st.total[1])
+    df[3] = st.total[0] - above - columns[3]
+    df[0] = df[3]
+    for j in range(out.size):
+        out[j] = df[level[j]]

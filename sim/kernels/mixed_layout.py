@@ -1,96 +1,139 @@
 """What all replicates of a mixed model share, and the arrays that hold one replicate: see the header of mixed."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from sim.kernels.mixed_algebra import kernel
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
-
-# No wrappers for calls from Python, which would take most of the compilation.
-kernel: Any = njit(  # type: ignore[call-overload]
-    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
 
 
 class Layout(NamedTuple):
     """Cells of participants with identical X, class and columns of Z, and the blocks.
 
     Z' has the same rows in every block, q of them, so that row k of it belongs to the same random term in all; a block
-    without some column has zeros there.
+    without some column has zeros there.  Blocks lie in lanes, those with the same active columns side by side.
     """
 
+    is_general: bool  # basis of R^-1: pairs of visits in each pattern of visits seen, instead of strata
     n_class: int
+    n_visit: int
     n_stratum: int  # per class: within, then between with n = 1 .. T
     n_term: int
-    has_participant: bool
     n_column: int  # r
     n_block: int
+    n_active: int  # A, most columns of z in use in one block
+    lanes: int  # blocks, raised to a multiple of 8
     member: Int  # participants ordered by cell
     cell_start: Int  # into member
     cell_class: Int
     cell_block: Int  # -1 = no random term
     cell_x: Float  # (cells, T, p0)
-    nonzero_start: Int  # into nonzero: columns of X with a nonzero value in the cell
-    nonzero: Int
+    kind_ends: Bool  # whether the next cell has another X or class
+    column_start: Int  # into column: columns of z in use in the cell, covariates and y last
+    column: Int
+    place: Int  # of each of these columns in the active ones of the cell's block
     cell_row: Int  # (cells, T, L) row of Z', -1 = none
-    active: Int  # (blocks, A) the z columns in use in each block, covariate and y last
+    active: Int  # (A, lanes) columns of z in use in each block, covariate and y last
+    run_start: Int  # (runs + 1,) lanes whose active columns are the same
     term_start: Int  # (L + 1,) rows of Z' of each random term
+    ones: Float  # (p,) b with X b = 1, all NaN if there is none
 
 
 class Statistics(NamedTuple):
-    """Cross-products of one replicate, free of theta.  s = class x strata + n."""
+    """Cross-products of one replicate, free of theta, for each basis element b of R^-1."""
 
-    S: Float  # (s, r, r padded): rows are padded to a multiple of 16 with zeros, which lets short loops vectorise
-    nu: Float  # (s,)
-    N: Float  # (s, q x blocks, r padded)
-    M: Float  # (s, q, q, lanes): lanes are the blocks, padded to a multiple of 16 with zeros
+    S: Float  # (b, r (r + 1) / 2) lower triangle of z'z by rows
+    N: Float  # (b, q, A, lanes) Z'z
+    M: Float  # (b, q, q, lanes) Z'Z
+    N_flat: Float  # the same memory, (b, everything else)
+    M_flat: Float
+    rank: Float  # (b,) rank of a stratum; or (patterns,) participants with a pattern
+    mask: Int  # (patterns,) visits seen, as bits
+    cls: Int  # (patterns,)
+    total: Int  # (3,) rows seen, participants seen, patterns in use
 
 
-class Work(NamedTuple):
-    """Everything that depends on theta, overwritten at each evaluation.  Index x leaves e_0 out: see the header."""
+class Residual(NamedTuple):
+    """R: its inverse in the basis, and derivatives by its n parameters."""
 
-    weight: Float  # (s,) 1 / lambda_s, 0 for an empty stratum
+    weight: Float  # (b,) w_b, 0 where the replicate has no such element
+    slope: Float  # (n, b) dw_b / dtheta_k
+    log_slope: Float  # (n,) dlog|R| / dtheta_k
+    fixed: Float  # (b,) tr(Phi U_b) + tr(D M_b)
+    along: Float  # (b,) a'U_b a
+    share: Float  # (b,)
+    sigma: Float  # (classes, T, T)
+    inverse: Float  # (patterns, T, T), zero at visits not seen
+    gradient: Float  # (classes, T, T) Xi: the score in direction E of Sigma is -1/2 tr(Xi E)
+    first: Float  # values of the table's derivatives
+    second: Float
+    square: Float  # (7, T, T) workspace
+
+
+class Fixed(NamedTuple):
+    """Everything of the size of the fixed effects."""
+
+    packed: Float  # (r (r + 1) / 2,)
+    phi_twice: Float  # packed Phi, off-diagonals doubled
+    aa_twice: Float  # packed a a', likewise
+    C: Float  # (r, r)
+    inverse: Float  # (r, r) Phi, with zeros in place of y
+    a: Float  # (r,)
+    C_k: Float  # (m, r, r)
+    B: Float  # (m, p, p) Phi C_k
+    h: Float  # (m, p) C_k a
+    h_scaled: Float  # (m, p) Phi h_k
+    score: Float  # (m,)
+    average: Float  # (m, m)
+    observed: Float  # (m, m)
+    square: Float  # (4, r, r) workspace
+
+
+class Blocks(NamedTuple):
+    """Everything of the blocks, in lanes."""
+
     g: Float  # (q,) variance of each row of Z'
     M: Float  # (q, q, lanes)
     D: Float
     F: Float
     T: Float
-    J: Float  # H Psi H'
+    J: Float  # H Phi H'
     square: Float
-    lane: Float  # (lanes,)
-    N: Float  # (q x blocks, r padded)
+    N: Float  # (q, A, lanes)
     H: Float
-    Y: Float  # H Psi
-    eta: Float  # (q x blocks,) H a
-    C: Float  # (r, r padded)
-    inverse: Float  # (r, r padded) the swept C
-    a: Float  # (r padded,)
-    Psi: Float  # (r, r padded)
-    C_k: Float  # (x, r, r padded)
-    B: Float  # (x, p, r padded) Phi C_k
-    h: Float  # (x, r padded) C_k a
-    h_scaled: Float  # (x, r padded) Phi h_k
-    trace: Float  # (m,) (log|V|)_k + tr(Phi C_k)
-    bend: Float  # (m,) a'C_k a
-    share: Float  # (s,) a coefficient for each stratum
-    N_k: Float  # (q x blocks, r padded)
-    M_k: Float  # (x residual, q, q, lanes)
-    FM: Float  # (x residual, q, q, lanes) F M_k
-    P: Float  # (q x blocks, r padded)
-    FP: Float  # (x residual, q x blocks, r padded) F P_k
-    PY: Float  # (x residual, q x blocks, r padded) P_k Psi
-    pi: Float  # (x residual, q x blocks) P_k a
-    phi: Float  # (x residual, q x blocks) F P_k a
-    score: Float  # (m,)
-    average: Float  # (m, m)
-    observed: Float  # (m, m)
+    Q: Float  # G H
+    Y: Float  # H Phi
+    wide: Float
+    phi: Float  # (A, A, lanes) Phi of the active columns
+    a: Float  # (A, lanes) a of the active columns
+    eta: Float  # (q, lanes) H a
+    lane: Float  # (lanes,)
+    M_k: Float  # (n, q, q, lanes)
+    FM: Float  # F M_k
+    N_k: Float  # (q, A, lanes)
+    P: Float  # (n, q, A, lanes)
+    FP: Float  # F P_k
+    PY: Float  # P_k Phi
+    pi: Float  # (n, q, lanes) P_k a
+    f_pi: Float  # F P_k a
 
 
-def lay_out(X: Float, cls: Int, n_class: int, has_participant: bool, block: Int, column: Int, n_column: int) -> Layout:
+class Work(NamedTuple):
+    """Everything that depends on theta, overwritten at each evaluation."""
+
+    residual: Residual
+    fixed: Fixed
+    blocks: Blocks
+
+
+def lay_out(
+    X: Float, cls: Int, n_class: int, is_general: bool, n_stratum: int, block: Int, column: Int, n_column: int
+) -> Layout:
     """The layout of a design; raises ValueError if two random terms use the same column of Z."""
     n_participant, n_visit, n_shared = X.shape
     hit = column.reshape(n_participant, -1).max(axis=1, initial=-1)
@@ -98,32 +141,66 @@ def lay_out(X: Float, cls: Int, n_class: int, has_participant: bool, block: Int,
     block = block.reshape(-1) - int(labels.size > 0 and labels[0] < 0)
     n_block = int(block.max(initial=-1)) + 1
     row, term_start = _rows_by_term(block, column, n_block)
-    flat = [X.reshape(n_participant, -1).view(np.int64), cls[:, None], block[:, None], row.reshape(n_participant, -1)]
-    head, cell = _distinct_rows(np.concatenate(flat, axis=1))
+    fixed = [X.reshape(n_participant, -1).view(np.int64), cls[:, None]]
+    kind = _distinct_rows(np.concatenate(fixed, axis=1))[1]
+    cells = [kind[:, None], block[:, None], row.reshape(n_participant, -1)]
+    head, cell = _distinct_rows(np.concatenate(cells, axis=1))
+    by_kind = np.argsort(kind[head], kind="stable")
+    head, cell = head[by_kind], np.argsort(by_kind)[cell]
     used = np.any(X[head] != 0, axis=1)  # (cells, p0)
     in_block = np.zeros((n_block + 1, n_shared), bool)
     np.logical_or.at(in_block, block[head], used)  # row -1 collects the cells without a block
-    n_active = int(in_block[:n_block].sum(axis=1).max(initial=0))
-    active = np.tile(np.arange(n_shared - n_active, n_column), (n_block, 1))
-    active[:, :n_active] = np.argsort(~in_block[:n_block], axis=1, kind="stable")[:, :n_active]
+    sets, lane = np.unique(in_block[:n_block], axis=0, return_inverse=True) if n_block else (in_block[:0], block[:0])
+    lane = lane.reshape(-1)
+    order = np.argsort(lane, kind="stable")  # blocks in lanes
+    n_active = int(sets.sum(axis=1).max(initial=0)) + n_column - n_shared if n_block else 0
+    in_use = np.argsort(~in_block[:n_block][order], axis=1, kind="stable")[:, : n_active - (n_column - n_shared)]
+    rest = np.tile(np.arange(n_shared, n_column), (n_block, 1))
+    active = np.concatenate([in_use, rest], axis=1) if n_block else np.zeros((0, 0), np.int64)
+    position = np.full((n_block, n_column), -1, np.int64)
+    np.put_along_axis(position, active, np.arange(n_active)[None], axis=1)
+    lanes = -(-n_block // 8) * 8
+    to_lane = np.append(np.argsort(order), -1)  # -1 stays -1
+    in_use_by_cell = np.concatenate([used, np.ones((head.size, n_column - n_shared), bool)], axis=1)
+    of_cell, in_cell = np.nonzero(in_use_by_cell)
+    cell_lane = to_lane[block[head]].astype(np.int64)
+    place = np.append(position, np.zeros((1, n_column), np.int64), axis=0)[cell_lane[of_cell], in_cell]
     return Layout(
+        is_general=is_general,
         n_class=n_class,
-        n_stratum=1 + n_visit if has_participant else 1,
+        n_visit=n_visit,
+        n_stratum=n_stratum,
         n_term=column.shape[2],
-        has_participant=has_participant,
         n_column=n_column,
         n_block=n_block,
+        n_active=n_active,
+        lanes=lanes,
         member=np.argsort(cell, kind="stable").astype(np.int64),
         cell_start=np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=head.size))]).astype(np.int64),
         cell_class=cls[head],
-        cell_block=block[head],
+        cell_block=cell_lane,
         cell_x=np.ascontiguousarray(X[head]),
-        nonzero_start=np.concatenate([[0], np.cumsum(used.sum(axis=1))]).astype(np.int64),
-        nonzero=np.nonzero(used)[1].astype(np.int64),
+        kind_ends=np.append(np.diff(kind[head]) != 0, True),
+        column_start=np.concatenate([[0], np.cumsum(in_use_by_cell.sum(axis=1))]).astype(np.int64),
+        column=in_cell.astype(np.int64),
+        place=place.astype(np.int64),
         cell_row=np.ascontiguousarray(row[head]),
-        active=active,
+        active=np.ascontiguousarray(np.pad(active, ((0, lanes - n_block), (0, 0))).T.astype(np.int64)),
+        run_start=np.concatenate([[0], np.cumsum(np.bincount(lane, minlength=0))]).astype(np.int64),
         term_start=term_start,
+        ones=_ones(X[head].reshape(-1, n_shared), n_column - 1),
     )
+
+
+def _ones(rows: Float, n_fixed: int) -> Float:
+    """Coefficients b with X b = 1, NaN if there are none."""
+    out = np.full(n_fixed, np.nan)
+    if rows.size:
+        b = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0]
+        if np.max(np.abs(rows @ b - 1.0)) < 1e-10:
+            out[:] = 0.0
+            out[: b.size] = np.where(np.abs(b) < 1e-12, 0.0, b)
+    return out
 
 
 def _distinct_rows(rows: Int) -> tuple[Int, Int]:
@@ -159,27 +236,62 @@ def _rows_by_term(block: Int, column: Int, n_block: int) -> tuple[Int, Int]:
 
 
 @kernel
-def padded(r):  # type: ignore[no-untyped-def]
-    """r raised to a multiple of 16."""
-    return (r + 15) // 16 * 16
+def allocate_statistics(lay, n_pattern):  # type: ignore[no-untyped-def]
+    """Room for the statistics of one replicate with up to n_pattern patterns (general basis)."""
+    T, q, r = lay.n_visit, lay.term_start[-1], lay.n_column
+    n_b = n_pattern * T * (T + 1) // 2 if lay.is_general else lay.n_class * lay.n_stratum
+    N = np.zeros((n_b, q, lay.n_active, lay.lanes))
+    M = np.zeros((n_b, q, q, lay.lanes))
+    return Statistics(
+        np.zeros((n_b, r * (r + 1) // 2)),
+        N,
+        M,
+        N.reshape(n_b, q * lay.n_active * lay.lanes),
+        M.reshape(n_b, q * q * lay.lanes),
+        np.zeros(n_pattern if lay.is_general else n_b),
+        np.zeros(n_pattern, np.int64),
+        np.zeros(n_pattern, np.int64),
+        np.zeros(3, np.int64),
+    )
 
 
 @kernel
-def allocate(lay, m):  # type: ignore[no-untyped-def]
-    """Statistics and work arrays for one replicate at a time."""
-    r, n_s = lay.n_column, lay.n_class * lay.n_stratum
-    w = padded(r)
-    q, n_x = lay.term_start[-1], m - 1
-    n_residual = n_x - lay.n_term
-    lanes, rows = padded(lay.n_block), lay.n_block * q
-    st = Statistics(
-        np.zeros((n_s, r, w)),
-        np.zeros(n_s),
-        np.zeros((n_s, rows, w)),
-        np.zeros((n_s, q, q, lanes)),
+def allocate_work(lay, n_b, n_pattern, n, n_first, n_second):  # type: ignore[no-untyped-def]
+    """Work arrays for b basis elements, n residual parameters, and so many values of the table's derivatives."""
+    T, q, r, A, lanes, m = lay.n_visit, lay.term_start[-1], lay.n_column, lay.n_active, lay.lanes, n + lay.n_term
+    packed = r * (r + 1) // 2
+    T_general = T if lay.is_general else 1
+    residual = Residual(
+        np.zeros(n_b),
+        np.zeros((n, n_b)),
+        np.zeros(n),
+        np.zeros(n_b),
+        np.zeros(n_b),
+        np.zeros(n_b),
+        np.zeros((lay.n_class, T, T)),
+        np.zeros((n_pattern, T_general, T_general)),
+        np.zeros((lay.n_class, T, T)),
+        np.zeros(n_first),
+        np.zeros(n_second),
+        np.zeros((7, T, T)),
     )
-    wk = Work(
-        np.zeros(n_s),
+    fixed = Fixed(
+        np.zeros(packed),
+        np.zeros(packed),
+        np.zeros(packed),
+        np.zeros((r, r)),
+        np.zeros((r, r)),
+        np.zeros(r),
+        np.zeros((m, r, r)),
+        np.zeros((m, r - 1, r - 1)),
+        np.zeros((m, r - 1)),
+        np.zeros((m, r - 1)),
+        np.zeros(m),
+        np.zeros((m, m)),
+        np.zeros((m, m)),
+        np.zeros((4, r, r)),
+    )
+    blocks = Blocks(
         np.zeros(q),
         np.zeros((q, q, lanes)),
         np.zeros((q, q, lanes)),
@@ -187,32 +299,22 @@ def allocate(lay, m):  # type: ignore[no-untyped-def]
         np.zeros((q, q, lanes)),
         np.zeros((q, q, lanes)),
         np.zeros((q, q, lanes)),
+        np.zeros((q, A, lanes)),
+        np.zeros((q, A, lanes)),
+        np.zeros((q, A, lanes)),
+        np.zeros((q, A, lanes)),
+        np.zeros((q, A, lanes)),
+        np.zeros((A, A, lanes)),
+        np.zeros((A, lanes)),
+        np.zeros((q, lanes)),
         np.zeros(lanes),
-        np.zeros((rows, w)),
-        np.zeros((rows, w)),
-        np.zeros((rows, w)),
-        np.zeros(rows),
-        np.zeros((r, w)),
-        np.zeros((r, w)),
-        np.zeros(w),
-        np.zeros((r, w)),
-        np.zeros((n_x, r, w)),
-        np.zeros((n_x, r - 1, w)),
-        np.zeros((n_x, w)),
-        np.zeros((n_x, w)),
-        np.zeros(m),
-        np.zeros(m),
-        np.zeros(n_s),
-        np.zeros((rows, w)),
-        np.zeros((n_residual, q, q, lanes)),
-        np.zeros((n_residual, q, q, lanes)),
-        np.zeros((rows, w)),
-        np.zeros((n_residual, rows, w)),
-        np.zeros((n_residual, rows, w)),
-        np.zeros((n_residual, rows)),
-        np.zeros((n_residual, rows)),
-        np.zeros(m),
-        np.zeros((m, m)),
-        np.zeros((m, m)),
+        np.zeros((n, q, q, lanes)),
+        np.zeros((n, q, q, lanes)),
+        np.zeros((q, A, lanes)),
+        np.zeros((n, q, A, lanes)),
+        np.zeros((n, q, A, lanes)),
+        np.zeros((n, q, A, lanes)),
+        np.zeros((n, q, lanes)),
+        np.zeros((n, q, lanes)),
     )
-    return st, wk
+    return Work(residual, fixed, blocks)

@@ -23,11 +23,12 @@ from sim.kernels.mixed_algebra import kernel, sweep
 # What accept and propose answer.
 REJECTED, ACCEPTED, MOVED, DONE, FAILED_CLIMB = 0, 1, 2, 3, 4
 
-# What a parameter may be: any value (the criterion is NaN where it is not defined), above 0, or at least 0.
-FREE, POSITIVE, NONNEGATIVE = 0, 1, 2
+# What a parameter may be: any value (the criterion is NaN where it is not defined), above 0, at least 0, or a factor of
+# either sign, whose expected information vanishes at 0, where only the observed one holds the step back.
+FREE, POSITIVE, NONNEGATIVE, FACTOR = 0, 1, 2, 3
 
-# Places in the state `climb` of one replicate: criterion at theta, share of the step d tried, squared Newton decrement of
-# that step and of the one before, points accepted, halvings of this step.
+# Places in the state `climb` of one replicate: criterion at theta, share of the step d tried, squared Newton decrement
+# of that step and of the one before, points accepted, halvings of this step.
 VALUE, SCALE, DECREMENT, LAST, ACCEPTED_POINTS, HALVINGS, CLIMB_SIZE = 0, 1, 2, 3, 4, 5, 6
 
 CONVERGED = 1e-13  # squared Newton decrement: the step left to take, in standard errors, squared
@@ -40,7 +41,7 @@ class Room(NamedTuple):
     equation: npt.NDArray[np.float64]  # (m, m + 1)
     scale: npt.NDArray[np.float64]  # (m,)
     target: npt.NDArray[np.float64]  # (m,)
-    index: npt.NDArray[np.int64]  # (m,)
+    order: npt.NDArray[np.int64]  # (m,)
     free: npt.NDArray[np.bool_]  # (m,)
 
 
@@ -97,6 +98,8 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
                         room.information[k, l] = 2.0 * average[k, l] - observed[k, l]
                     else:
                         room.information[k, l] = average[k, l]
+                if bound[k] == FACTOR and attempt > 0:
+                    room.information[k, k] = max(room.information[k, k], observed[k, k])
                 if attempt > 2:
                     room.information[k, k] = abs(average[k, k]) + 10.0 ** (2 * attempt - 9) * abs(observed[k, k])
             ready = _step(theta, score, bound, d, room)
@@ -128,9 +131,9 @@ def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
             return False
         worst = -1
         for k in range(m):
-            if bound[k] == NONNEGATIVE and free[k] and theta[k] + target[k] < 0.0:
-                if worst < 0 or theta[k] + target[k] < theta[worst] + target[worst]:
-                    worst = k
+            below = bound[k] == NONNEGATIVE and free[k] and theta[k] + target[k] < 0.0
+            if below and (worst < 0 or theta[k] + target[k] < theta[worst] + target[worst]):
+                worst = k
         if worst < 0:
             break
         free[worst] = False
@@ -148,7 +151,7 @@ def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
 def solve_free(information, score, free, d, target, room):  # type: ignore[no-untyped-def]
     """Solve information d = score over the free components, others held at their d; False if not positive definite."""
     m = score.size
-    index, A, scale = room.index, room.equation, room.scale
+    index, A, scale = room.order, room.equation, room.scale
     n = 0
     for k in range(m):
         if free[k]:

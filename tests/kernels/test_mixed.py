@@ -1,126 +1,19 @@
-"""The REML kernel against R (lme4 + lmerTest, nlme), against dense matrices, and against its own symmetries."""
-
-import json
-import re
-from pathlib import Path
+"""The mixed-model kernel against dense matrices, and against its own symmetries; test_mixed_r has R's answers."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from reference.dense_mixed import DenseMixed, components
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.dense_mixed import DenseMixed, by_differences, components, linear, participant_covariance
 
-from sim.kernels.mixed import FAILED, OK, SINGULAR, reml
-
-FOLDER = Path(__file__).parents[1] / "reference" / "r"
-
-
-# ---- R's answers -----------------------------------------------------------------------------------------------------
+from sim.kernels.covariance import STRUCTURES
+from sim.kernels.mixed import FAILED, OK, SINGULAR, MixedModel, fit_mixed
 
 
-def columns_of(formula, data):
-    """Fixed-effect columns of an R formula whose terms are numeric columns and products of them."""
-    fixed = re.sub(r"\([^)]*\)", "", formula.split("~")[1])
-    terms = [t.strip() for t in fixed.split("+") if t.strip() not in ("", "1")]
-    order = sorted(terms, key=lambda t: ":" in t)  # R puts interactions last
-    return np.stack([np.ones(len(data))] + [data[t.split(":")].prod(axis=1) for t in order], axis=1)
-
-
-def arrange(data, formula, person, block=(), column=(), residual_class=None):
-    """Long rows to the kernel's (1, N, T) arrays; person names the column that identifies a participant."""
-    rows = data.assign(v2=(data["visit"] == 2) * 1.0, v3=(data["visit"] == 3) * 1.0) if "visit" in data else data
-    i = pd.factorize(rows[person])[0] if person else np.arange(len(rows))
-    t = rows["visit"].to_numpy() - 1 if person else np.zeros(len(rows), int)
-    shape = (i.max() + 1, t.max() + 1)
-    x = columns_of(formula, rows)
-    y, seen, X = np.full((1, *shape), np.nan), np.zeros((1, *shape), bool), np.full((*shape, x.shape[1]), np.nan)
-    y[0, i, t], seen[0, i, t], X[i, t] = rows.iloc[:, rows.columns.get_loc("y")], True, x
-    col = np.full((*shape, len(column)), -1)
-    for k, values in enumerate(column):
-        col[i, t, k] = values
-    unit, cls = np.full(shape[0], -1), np.zeros(shape[0], int)
-    if len(block):
-        unit[i] = block
-    if residual_class is not None:
-        cls[i] = residual_class
-    return dict(  # noqa: C408
-        y=y, observed=seen, X=X, covariate=np.empty((1, shape[0], 0)), contrast=np.eye(x.shape[1]), residual_class=cls,
-        has_participant=bool(person), block=unit, column=col,
-    )  # fmt: skip
-
-
-def within(outer, inner):
-    """Codes 0, 1, .. of inner, starting again in each outer unit."""
-    frame = pd.DataFrame({"outer": outer, "inner": inner})
-    return frame.groupby("outer")["inner"].transform(lambda s: pd.factorize(s)[0]).to_numpy()
-
-
-def read(name):
-    return pd.read_csv(FOLDER / "data" / f"{name}.csv")
-
-
-def case(name):
-    """(kernel arguments, R's fit, R's variances in the kernel's order)."""
-    fixture = json.loads((FOLDER / f"{name.split('/')[0]}.json").read_text())
-    if name.startswith("partial_nested_reml"):
-        d = read("partial_nested")
-        treated = d["trt"].to_numpy() == 1
-        block = np.where(treated, pd.factorize(d["group"])[0], -1)
-        column = [np.where(treated, 0, -1)]
-        if name.endswith("homo"):
-            fit = fixture["homoscedastic"]
-            return arrange(d, fit["model"]["formula"], None, block, column), fit, ["Residual", "group"]
-        fit = fixture["heteroscedastic"]["lmer_equivalent"]
-        formula = "y ~ base + trt"
-        return arrange(d, formula, None, block, column, d["trt"]), fit, [("Residual", "idf"), "Residual", "group"]
-    if name == "classic_Penicillin":
-        d = read("Penicillin").rename(columns={"diameter": "y"})
-        sample = pd.factorize(d["sample"])[0]
-        column = [pd.factorize(d["plate"])[0] + sample.max() + 1, sample]
-        return (
-            arrange(d, "y ~ 1", None, np.zeros(len(d), int), column),
-            fixture["fits"][0],
-            ["Residual", "plate", "sample"],
-        )
-    if name == "classic_Dyestuff2":
-        d = read("Dyestuff2").rename(columns={"Yield": "y"})
-        args = arrange(d, "y ~ 1", None, pd.factorize(d["Batch"])[0], [np.zeros(len(d), int)])
-        return args, fixture["fits"][0], ["Residual", "Batch"]
-    formula = fixture["model"]["formula"]
-    if name == "crt_ancova_lmm_reml":
-        d = read("crt3_month6")
-        return arrange(d, formula, None, d["village"], [np.zeros(len(d), int)]), fixture, ["Residual", "village"]
-    d = read(Path(fixture["data"]).stem)
-    zero = np.zeros(len(d), int)
-    if name.startswith("lmm2"):
-        return arrange(d, formula, "id"), fixture, ["Residual", "id"]
-    if name == "lmm3_vilvisit_reml":
-        args = arrange(d, formula, "id", d["village"], [zero, d["visit"]])
-        return args, fixture, ["Residual", "id", "village", "village:visitf"]
-    if name == "lmm4_reml":
-        args = arrange(d, formula, "id", d["district"], [zero, 1 + within(d["district"], d["village"])])
-        return args, fixture, ["Residual", "id", "district", "village"]
-    return arrange(d, formula, "id", d["village"], [zero]), fixture, ["Residual", "id", "village"]
-
-
-FIXTURES = [
-    "lmm2_reml", "lmm2_clda_reml", "lmm3_reml", "lmm3_clda_reml", "lmm3_vilvisit_reml", "lmm3_singular_reml",
-    "lmm4_reml", "crt_ancova_lmm_reml", "partial_nested_reml/homo", "partial_nested_reml/hetero", "classic_Penicillin",
-    "classic_Dyestuff2",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FIXTURES)
-def test_against_lmertest(name):
-    args, expected, order = case(name)
-    fit = reml(**args)
-    vcov = {row["grp"]: row["vcov"] for row in expected["varcomp"]}
-    variance = np.array([sum(vcov[g] for g in ((o,) if isinstance(o, str) else o)) for o in order])
-    assert fit.status[0] == (SINGULAR if expected["singular"] else OK)
-    assert abs(fit.criterion[0] - expected["criterion"]["value"]) < 1e-6
-    np.testing.assert_allclose(fit.estimate[0], [f["estimate"] for f in expected["fixed"]], rtol=1e-6)
-    np.testing.assert_allclose(fit.standard_error[0], [f["se"] for f in expected["fixed"]], rtol=1e-6)
-    np.testing.assert_allclose(fit.variance[0], variance, rtol=1e-6, atol=1e-6 * vcov["Residual"])
-    np.testing.assert_allclose(fit.df[0], [f["satterthwaite"]["df"] for f in expected["fixed"]], rtol=1e-4)
+def reml(*, y, observed, X, covariate, contrast, residual_class=None, has_participant, block, column, **more):
+    structure = more.pop("participant", "intercept" if has_participant else "independent")
+    model = MixedModel(X, structure, more.pop("time", None), residual_class, block, column)
+    return fit_mixed(model, y, observed, covariate, contrast, **more)
 
 
 # ---- the dense twin --------------------------------------------------------------------------------------------------
@@ -172,12 +65,12 @@ def problem(shape, seed, n_replicate=2, sd=(1.0, 0.9, 0.8), shift=0.0):
     )  # fmt: skip
 
 
-def dense(args, r=0):
+def dense(args, r=0, is_reml=True):
     seen = args["observed"][r if len(args["observed"]) > 1 else 0]
     person, _ = np.nonzero(seen)
     X = np.concatenate([args["X"][seen], args["covariate"][r][person]], axis=1)
     V = components(seen, args["residual_class"], args["has_participant"], args["block"], args["column"])
-    return DenseMixed(args["y"][r][seen], X, V)
+    return DenseMixed(args["y"][r][seen], X, linear(V), is_reml)
 
 
 def one(args, r):
@@ -201,8 +94,8 @@ def test_against_slow_version(shape, seed):
         score, free = twin.score(theta), theta > 0
         spread = np.sqrt(np.diag(np.linalg.inv(twin.information(theta)[np.ix_(free, free)])))
         assert np.all(np.abs(score[free]) * spread < 1e-6)  # stationary ..
-        assert np.all(score[~free] <= 0)  # .. and held at zero only where the likelihood falls inwards
-        best = twin.fit(args["residual_class"].max() + 1)
+        assert np.all(score[~free] <= 1e-9)  # .. and held at zero only where the likelihood falls inwards
+        best = twin.fit(args["residual_class"].max() + 1, theta.size)
         assert fit.criterion[r] <= twin.criterion(best) + 1e-7  # no worse optimum than a general optimiser's
         np.testing.assert_allclose(theta, best, rtol=2e-3, atol=2e-3 * theta[0])
         assert fit.criterion[r] == pytest.approx(twin.criterion(theta), abs=1e-8)
@@ -228,8 +121,9 @@ def test_balanced_nested_data_against_anova():
     ms_participant = 3 * np.sum((y.mean(3) - y.mean((2, 3))[..., None]) ** 2) / 32
     ms_within = np.sum((y - y.mean(3)[..., None]) ** 2) / 80
     fit = reml(
-        y.reshape(1, 40, 3), np.ones((1, 40, 3), bool), np.ones((40, 3, 1)), np.empty((1, 40, 0)), np.ones((1, 1)),
-        has_participant=True, block=np.repeat(np.arange(8), 5), column=np.zeros((40, 3, 1), int),
+        y=y.reshape(1, 40, 3), observed=np.ones((1, 40, 3), bool), X=np.ones((40, 3, 1)),
+        covariate=np.empty((1, 40, 0)), contrast=np.ones((1, 1)), has_participant=True,
+        block=np.repeat(np.arange(8), 5), column=np.zeros((40, 3, 1), int),
     )  # fmt: skip
     anova = [ms_within, (ms_participant - ms_within) / 3, (ms_village - ms_participant) / 15]
     np.testing.assert_allclose(fit.variance[0], anova, rtol=1e-9)
@@ -359,3 +253,343 @@ def test_shape_and_column_messages():
         reml(**{**args, "covariate": args["covariate"][:1]})
     with pytest.raises(ValueError, match="random term 1 uses a column of Z"):
         reml(**{**args, "column": np.zeros_like(args["column"])})
+
+
+# ---- every covariance structure against the dense twin ---------------------------------------------------------------
+
+GENERAL = ["us", "cs", "csh", "ar1", "ar1h", "toep", "toeph", "slope"]
+TIME = np.array([0.0, 1.0, 2.5])
+
+
+def sigma_of(structure, T, theta):
+    """Sigma (T, T) of one class written out."""
+    lag = np.abs(np.subtract.outer(np.arange(T), np.arange(T)))
+    if structure == "us":
+        S = np.zeros((T, T))
+        S[np.tril_indices(T)] = theta
+        return S + np.tril(S, -1).T
+    if structure == "slope":
+        Z = np.stack([np.ones(T), TIME[:T]], axis=1)
+        return theta[0] * np.eye(T) + Z @ np.array([[theta[1], theta[2]], [theta[2], theta[3]]]) @ Z.T
+    n_scale = T if structure.endswith("h") and structure not in ("ch",) else 1
+    scale = np.asarray(theta[:n_scale]) if n_scale == T else np.full(T, np.sqrt(theta[0]))
+    rho = theta[n_scale:]
+    kind = structure.removesuffix("h")
+    if kind == "cs":
+        corr = np.where(lag == 0, 1.0, rho[0])
+    elif kind == "ar1":
+        corr = rho[0] ** lag
+    else:
+        corr = np.append(1.0, rho)[lag]
+    return np.outer(scale, scale) * corr
+
+
+def linked(structure, T, tau):
+    """Sigma in the parameters of second-order Kenward-Roger."""
+    if structure == "us":
+        L = np.eye(T)
+        L[np.tril_indices(T, -1)] = tau[T:]
+        L = np.exp(tau[:T])[:, None] * L
+        return L @ L.T
+    n_scale = T if structure.endswith("h") else 1
+    return sigma_of(structure, T, np.append(np.exp(tau[:n_scale]), tau[n_scale:] / np.sqrt(1 + tau[n_scale:] ** 2)))
+
+
+def to_linked(structure, T, theta):
+    if structure == "us":
+        L = np.linalg.cholesky(sigma_of(structure, T, theta))
+        d = np.diag(L)
+        return np.append(np.log(d), (L / d[:, None])[np.tril_indices(T, -1)])
+    n_scale = T if structure.endswith("h") else 1
+    rho = theta[n_scale:]
+    return np.append(np.log(theta[:n_scale]), rho / np.sqrt(1 - rho**2))
+
+
+def general(structure, seed, n_class=1, with_block=False, is_reml=True, T=3):
+    """(arguments of reml(), function r -> dense twin)."""
+    args = problem("village" if with_block else "participant", seed)
+    if T == 2:
+        args = {k: (v[:, :, :2] if k in ("y", "observed") else v[:, :2] if k in ("X", "column") else v)
+                for k, v in args.items()}  # fmt: skip
+        args["X"] = args["X"][:, :, [0, 2, 3]]
+        args["contrast"] = np.eye(4)
+    rng = np.random.default_rng(100 + seed)
+    args["y"] = args["y"] + rng.normal(size=(2, 36, 1)) * np.arange(T) * 0.7
+    args["residual_class"] = np.arange(36) // 6 % n_class
+    args |= {"participant": structure, "time": TIME[:T] if structure == "slope" else None}
+    n_own = {"slope": 1}.get(structure)
+
+    def sigma(theta):
+        if n_own is None:
+            return np.array([sigma_of(structure, T, part) for part in np.split(theta, n_class)])
+        return np.array([sigma_of(structure, T, np.append(theta[c], theta[n_class:])) for c in range(n_class)])
+
+    def twin(r, parameters=sigma, n_sigma=None):
+        seen = args["observed"][r]
+        person = np.nonzero(seen)[0]
+        X = np.concatenate([args["X"][seen], args["covariate"][r][person]], axis=1)
+        n = n_sigma or reml(**args, max_iteration=0).variance.shape[1] - args["column"].shape[2]
+        V = participant_covariance(seen, args["residual_class"], args["block"], args["column"], parameters, n)
+        return DenseMixed(args["y"][r][seen], X, by_differences(V), is_reml)
+
+    return args, twin
+
+
+def assert_stationary(twin, theta, free):
+    spread = np.sqrt(np.diag(np.linalg.inv(twin.information(theta)[np.ix_(free, free)])))
+    assert np.all(np.abs(twin.score(theta)[free]) * spread < 2e-6)
+
+
+def check_inference(twin, fit, r, args, free, **keywords):
+    theta = fit.variance[r]
+    inference = np.array([twin.satterthwaite(theta, c, free, **keywords) for c in args["contrast"]]).T
+    np.testing.assert_allclose([fit.estimate[r], fit.standard_error[r]], inference[:2], rtol=1e-8)
+    np.testing.assert_allclose(fit.df[r], inference[2], rtol=1e-5)  # the twin's derivatives are differences
+
+
+@pytest.mark.parametrize("with_block", [False, True])
+@pytest.mark.parametrize("structure", GENERAL)
+def test_structure_against_slow_version(structure, with_block):
+    for seed, n_class, is_reml in ((0, 1, True), (1, 2, True), (2, 1, False)):
+        args, twin = general(structure, seed, n_class, with_block, is_reml)
+        L = args["contrast"][1:4]
+        fit = reml(**args, joint=[L], method="reml" if is_reml else "ml")
+        usable = fit.status == OK if structure == "slope" else fit.status != FAILED
+        for r in np.flatnonzero(usable):
+            dense_r, theta = twin(r), fit.variance[r]
+            everything = theta != 0.0  # the random term may be at zero
+            assert fit.criterion[r] == pytest.approx(dense_r.criterion(theta), abs=1e-8)
+            assert_stationary(dense_r, theta, everything)
+            check_inference(dense_r, fit, r, args, everything)
+            joint = dense_r.joint_satterthwaite(theta, L, everything)
+            np.testing.assert_allclose([fit.joint_f[r, 0], fit.joint_ndf[r, 0], fit.joint_ddf[r, 0]], joint, rtol=1e-5)
+        assert np.any(usable)
+
+
+@pytest.mark.parametrize("structure", ["us", "cs", "csh", "ar1", "toep", "slope"])
+def test_kenward_roger_against_slow_version(structure):
+    args, twin = general(structure, 0, with_block=True)
+    L = args["contrast"][1:4]
+    fit = reml(**args, df="kenward-roger", joint=[L])
+    expected = reml(**args, df="satterthwaite-expected")
+    for r in np.flatnonzero(fit.status == OK):
+        theta = fit.variance[r]
+        np.testing.assert_allclose(fit.coefficient_covariance[r], twin(r).kenward_roger(theta), rtol=1e-6, atol=1e-9)
+        joint = twin(r).kenward_roger_test(theta, L)
+        np.testing.assert_allclose([fit.joint_f[r, 0], fit.joint_ndf[r, 0], fit.joint_ddf[r, 0]], joint, rtol=1e-6)
+        check_inference(twin(r), expected, r, args, np.full(theta.size, True), is_expected=True)
+        np.testing.assert_allclose(fit.df[r], expected.df[r], rtol=1e-9)
+    assert np.any(fit.status == OK)
+
+
+@pytest.mark.parametrize("structure", ["us", "cs", "csh", "ar1", "ar1h", "toep"])
+def test_second_order_kenward_roger_against_slow_version(structure):
+    """In logarithms of scales and rho / sqrt(1 - rho^2), with the observed information as mmrm has it."""
+    args, twin = general(structure, 0)
+    fit = reml(**args, df="kenward-roger-second-order")
+    for r in np.flatnonzero(fit.status == OK):
+        tau = to_linked(structure, 3, fit.variance[r])
+        inner = twin(r, lambda t: linked(structure, 3, t)[None], tau.size)
+        phi = inner.kenward_roger(tau, is_second=True, W=np.linalg.inv(inner.information(tau)))
+        np.testing.assert_allclose(fit.coefficient_covariance[r], phi, rtol=1e-5, atol=1e-8)
+    assert np.any(fit.status == OK)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kenward_roger_of_components_against_slow_version(shape):
+    """Components at zero stay in the information."""
+    for sd in ((1.0, 0.9, 0.8), (1.0, 0.0, 0.0)):
+        args = problem(shape, 5, sd=sd)
+        L = args["contrast"][:2]
+        fit = reml(**args, df="kenward-roger", joint=[L])
+        for r in np.flatnonzero(fit.status != FAILED):
+            twin, theta = dense(args, r), fit.variance[r]
+            np.testing.assert_allclose(fit.coefficient_covariance[r], twin.kenward_roger(theta), rtol=1e-7, atol=1e-10)
+            one = np.array([twin.kenward_roger_test(theta, c[None]) for c in args["contrast"]])
+            np.testing.assert_allclose(fit.df[r], one[:, 2], rtol=1e-7)
+            joint = twin.kenward_roger_test(theta, L)
+            np.testing.assert_allclose([fit.joint_f[r, 0], fit.joint_ndf[r, 0], fit.joint_ddf[r, 0]], joint, rtol=1e-7)
+        assert np.any(fit.status != FAILED)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ml_against_slow_version(shape):
+    args = problem(shape, 6)
+    fit = reml(**args, method="ml")
+    for r in range(2):
+        twin, theta = dense(args, r, is_reml=False), fit.variance[r]
+        free = theta > 0
+        assert fit.criterion[r] == pytest.approx(twin.criterion(theta), abs=1e-8)
+        assert_stationary(twin, theta, free)
+        inference = np.array([twin.satterthwaite(theta, c) for c in args["contrast"]]).T
+        np.testing.assert_allclose([fit.estimate[r], fit.standard_error[r], fit.df[r]], inference, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s != "residual"])
+def test_negative_variances_against_slow_version(shape):
+    args = problem(shape, 7, n_replicate=20, sd=(1.0, 0.0, 0.0))
+    fit = reml(**args, boundary="negative")
+    assert np.any(fit.variance < 0)
+    # Where the likelihood rises up to the edge at which V is singular there is no maximum: such fits fail.
+    assert np.mean(fit.status == OK) > 0.6
+    for r in np.flatnonzero(fit.status == OK):
+        twin, theta = dense(args, r), fit.variance[r]
+        everything = np.full(theta.size, True)
+        assert np.all(np.linalg.eigvalsh(twin.covariance[0](theta)) > 0)
+        assert fit.criterion[r] == pytest.approx(twin.criterion(theta), abs=1e-7)
+        assert_stationary(twin, theta, everything)
+        inference = np.array([twin.satterthwaite(theta, c, everything) for c in args["contrast"]]).T
+        np.testing.assert_allclose([fit.estimate[r], fit.standard_error[r], fit.df[r]], inference, rtol=1e-6)
+
+
+def test_zero_components_kept_in_the_information():
+    args = problem("village and visit", 8, n_replicate=6, sd=(1.0, 0.0, 0.0))
+    fit = reml(**args, boundary="keep")
+    assert np.any(fit.status == SINGULAR)
+    for r in range(6):
+        theta = fit.variance[r]
+        twin, everything = dense(args, r), np.full(theta.size, True)
+        if np.all(np.linalg.eigvalsh(twin.information(theta)) > 0):
+            inference = np.array([twin.satterthwaite(theta, c, everything) for c in args["contrast"]]).T
+            np.testing.assert_allclose([fit.estimate[r], fit.standard_error[r], fit.df[r]], inference, rtol=1e-7)
+
+
+def test_known_variances_give_generalised_least_squares():
+    args, theta = problem("village", 9), np.array([1.3, 0.5, 0.2])
+    fit = reml(**args, known=theta)
+    for r in range(2):
+        beta, phi = dense(args, r).estimate(theta)
+        np.testing.assert_allclose(fit.known_estimate[r], args["contrast"] @ beta, rtol=1e-9)
+        np.testing.assert_allclose(
+            fit.known_standard_error[r] ** 2, np.diag(args["contrast"] @ phi @ args["contrast"].T), rtol=1e-9
+        )
+    equal(fit._replace(known_estimate=np.nan, known_standard_error=np.nan),
+          reml(**args)._replace(known_estimate=np.nan, known_standard_error=np.nan), rtol=1e-12)  # fmt: skip
+
+
+@pytest.mark.parametrize("structure", ["intercept", "us", "slope"])
+def test_a_mean_of_a_million_standard_deviations_costs_nothing(structure):
+    args = problem("village", 25)
+    args |= {"participant": structure, "time": TIME if structure == "slope" else None}
+    near = reml(**args, df="kenward-roger", joint=[args["contrast"][1:3]])
+    far = reml(**{**args, "y": args["y"] + 1e6, "covariate": args["covariate"] + 1e6}, df="kenward-roger",
+               joint=[args["contrast"][1:3]])  # fmt: skip
+    inner = slice(1, -1)  # all but the intercept and the random contrast that uses it
+    np.testing.assert_allclose(far.estimate[:, inner], near.estimate[:, inner], rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(far.standard_error[:, inner], near.standard_error[:, inner], rtol=1e-7)
+    np.testing.assert_allclose(far.df[:, inner], near.df[:, inner], rtol=1e-6)
+    np.testing.assert_allclose(far.variance, near.variance, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(far.criterion, near.criterion, atol=1e-6)
+    np.testing.assert_allclose(far.joint_f, near.joint_f, rtol=1e-7)
+
+
+def test_z_is_normal_theory():
+    args = problem("village", 26)
+    L = args["contrast"][1:3]
+    z, s = reml(**args, df="z", joint=[L]), reml(**args)
+    np.testing.assert_array_equal(z.standard_error, s.standard_error)
+    assert np.all(np.isinf(z.df)) and np.all(np.isinf(z.joint_ddf))
+    for r in range(2):
+        b, V = L @ z.coefficient[r], L @ z.coefficient_covariance[r] @ L.T
+        assert z.joint_f[r, 0] == pytest.approx(b @ np.linalg.solve(V, b) / 2)
+
+
+def test_joint_test_of_dependent_rows_has_the_rank_of_its_rows():
+    args = problem("village", 27)
+    L = args["contrast"][1:3]
+    for df in ("satterthwaite", "kenward-roger", "z", "between-within"):
+        fit = reml(**args, df=df, joint=[L, np.concatenate([L, L.sum(axis=0, keepdims=True)])])
+        np.testing.assert_allclose(fit.joint_f[:, 0], fit.joint_f[:, 1], rtol=1e-9)
+        assert np.all(fit.joint_ndf == 2)
+        if df != "satterthwaite":  # lmerTest's rule depends on the choice of rows
+            np.testing.assert_allclose(fit.joint_ddf[:, 0], fit.joint_ddf[:, 1], rtol=1e-9)
+
+
+def test_random_intercept_three_ways():
+    """Strata, general basis, and compound symmetry without a boundary agree where the correlation is positive."""
+    args = problem("village", 28)
+    a, b = reml(**args), reml(**args, participant="cs")
+    for name in ("estimate", "standard_error", "df", "criterion", "covariance"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-6, err_msg=name)
+
+
+def test_compound_symmetry_may_be_negative():
+    args = problem("participant", 29)
+    args["y"] = args["y"] - args["y"].mean(axis=2, keepdims=True) + 0.1 * args["y"]
+    fit = reml(**args, participant="cs")
+    assert np.all(fit.status == OK) and np.all(fit.variance[:, 1] < 0)
+    negative = reml(**args, boundary="negative")
+    np.testing.assert_allclose(fit.df, negative.df, rtol=1e-6)
+
+
+def test_random_slopes_without_any_variance_are_singular():
+    args = problem("participant", 30, n_replicate=30, sd=(1.0, 0.0, 0.0))
+    fit = reml(**args, participant="slope", time=TIME)
+    assert np.all(fit.status != FAILED)
+    assert np.mean(fit.status == SINGULAR) > 0.5
+    G = fit.variance
+    assert np.all(G[:, 1] * G[:, 3] - G[:, 2] ** 2 >= -1e-9) and np.all(G[:, [1, 3]] >= 0)
+    kr = reml(**args, participant="slope", time=TIME, df="kenward-roger")
+    assert np.mean(kr.status != FAILED) > 0.9
+
+
+def test_start_of_slopes_does_not_matter():
+    args = problem("participant", 31) | {"participant": "slope", "time": TIME}
+    plain = reml(**args)
+    equal(plain, reml(**args, start=[0.3, 2.0, -0.5, 0.4]), rtol=1e-6, atol=1e-6)
+    equal(plain, reml(**args, start=[2.0, 0.0, 0.0, 0.01]), rtol=1e-6, atol=1e-6)
+
+
+@given(shift=st.floats(-1e3, 1e3), scale=st.floats(1e-3, 1e3), structure=st.sampled_from(sorted(GENERAL)))
+@settings(max_examples=20, deadline=None)
+def test_structures_do_not_care_about_unit_and_origin(shift, scale, structure):
+    args = problem("village", 32) | {"participant": structure, "time": TIME if structure == "slope" else None}
+    a, b = reml(**args), reml(**{**args, "y": shift + scale * args["y"]})
+    np.testing.assert_allclose(b.estimate, scale * a.estimate + shift * args["contrast"][:, 0], rtol=1e-6,
+                               atol=1e-6 * scale)  # fmt: skip
+    np.testing.assert_allclose(b.df, a.df, rtol=1e-5)
+    np.testing.assert_allclose(b.covariance, scale**2 * a.covariance, rtol=1e-5, atol=1e-8 * scale**2)
+
+
+@given(order=st.permutations(range(36)))
+@settings(max_examples=10, deadline=None)
+def test_order_of_participants_does_not_matter(order):
+    args = problem("village", 33) | {"participant": "us"}
+    order = list(order)
+    moved = {**args, **{k: args[k][:, order] for k in ("y", "observed", "covariate")}}
+    moved |= {k: args[k][order] for k in ("X", "residual_class", "block", "column")}
+    equal(reml(**args), reml(**moved), rtol=1e-6, atol=1e-8)
+
+
+def test_many_visits_and_intermittent_patterns():
+    """Twelve visits, nearly every participant with a pattern of visits of its own."""
+    rng = np.random.default_rng(34)
+    N, T = 40, 12
+    X = np.stack([np.ones((N, T)), np.tile(np.arange(T), (N, 1)), np.arange(N)[:, None] % 2 * np.ones(T)], axis=2)
+    y = rng.normal(size=(2, N, T)) + rng.normal(size=(2, N, 1))
+    args = {"y": y, "observed": rng.random((2, N, T)) > 0.3, "X": X, "covariate": np.empty((2, N, 0)),
+            "contrast": np.eye(3), "has_participant": True, "block": None, "column": None}  # fmt: skip
+    a, b = reml(**args), reml(**args, participant="cs")
+    np.testing.assert_allclose(a.df, b.df, rtol=1e-6)
+    for structure in ("ar1", "toep", "csh"):
+        assert np.all(reml(**args, participant=structure).status == OK)
+
+
+def test_messages():
+    X = np.ones((4, 3, 1))
+    with pytest.raises(ValueError, match="'unstructured' is not a covariance structure; known: independent"):
+        MixedModel(X, "unstructured")
+    with pytest.raises(ValueError, match="'slope' needs the times"):
+        MixedModel(X, "slope")
+    with pytest.raises(ValueError, match="'us' takes no times"):
+        MixedModel(X, "us", time=[0, 1, 2])
+    with pytest.raises(ValueError, match="block and column come together"):
+        MixedModel(X, block=np.zeros(4))
+    with pytest.raises(ValueError, match="63 visits"):
+        MixedModel(np.ones((4, 63, 1)))
+    args = problem("village", 35)
+    with pytest.raises(ValueError, match="df: 'kr' is not one of satterthwaite"):
+        reml(**args, df="kr")
+    with pytest.raises(ValueError, match="Kenward-Roger is defined for method 'reml' only"):
+        reml(**args, df="kenward-roger", method="ml")
+    assert all(name in STRUCTURES for name in GENERAL)

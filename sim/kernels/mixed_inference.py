@@ -1,0 +1,343 @@
+"""Standard errors and degrees of freedom of contrasts and joint tests where the climb ended.
+
+Notation of the header of mixed; W is the inverse of an information matrix of the covariance parameters.
+Satterthwaite, one contrast c: f = c'Phi c, df_f/dtheta_k = -g'C_k g with g = Phi c, df = 2 f^2 / (grad' W grad).
+Joint test of L beta = 0: L Phi L' = P diag(d) P'; F = mean of (P'L beta)_i^2 / d_i over the q positive d_i; each has
+  its own df nu_i; ddf = 2 E / (E - q), E = sum nu_i / (nu_i - 2) (Fai, Cornelius 1996; as in lmerTest).
+Kenward-Roger: P_k = (C_k)_XX, sum W_kl Q_kl = 1/2 sum W_kl (C_kl without second derivatives of V)_XX;
+  Phi_A = Phi + 2 Phi [sum W_kl (Q_kl - P_k Phi P_l - R_kl / 4)] Phi,   R_kl = X'V^-1 (d2V / dtheta_k dtheta_l) V^-1 X,
+  R_kl = 0 in the linear version; F and its df as in Kenward and Roger 1997, section 3 (as in pbkrtest).
+
+References: Kenward, Roger 1997, doi:10.2307/2533558; Halekoh, Hojsgaard 2014, doi:10.18637/jss.v059.i09 (pbkrtest);
+Kuznetsova et al. 2017, doi:10.18637/jss.v082.i13 (lmerTest).
+"""
+
+import numpy as np
+
+from sim.kernels.mixed_algebra import combine, kernel, sweep, unpack
+from sim.kernels.mixed_likelihood import lane_product, subtract_gram
+from sim.kernels.mixed_residual import along_curvature, weighted_bends
+
+SATTERTHWAITE, SATTERTHWAITE_EXPECTED, BETWEEN_WITHIN, NORMAL = 0, 1, 2, 3
+KENWARD_ROGER, KENWARD_ROGER_OBSERVED, KENWARD_ROGER_2 = 4, 5, 6  # all others come before
+
+
+@kernel
+def inverse_information(information, free, W):  # type: ignore[no-untyped-def]
+    """W = inverse over the free components, zero elsewhere; False if it is not positive definite."""
+    m = free.size
+    A, scale, n = np.zeros((m, m)), np.zeros(m), 0
+    index = np.zeros(m, np.int64)
+    for k in range(m):
+        if free[k]:
+            if not information[k, k] > 0.0:
+                return False
+            index[n] = k
+            scale[n] = 1.0 / np.sqrt(information[k, k])
+            n += 1
+    for i in range(n):
+        for j in range(n):
+            A[i, j] = information[index[i], index[j]] * scale[i] * scale[j]
+    if np.isnan(sweep(A[:n, :n], n, 1e-12)):
+        return False
+    W[:] = 0.0
+    for i in range(n):
+        for j in range(n):
+            W[index[i], index[j]] = A[i, j] * scale[i] * scale[j]
+    return True
+
+
+@kernel
+def form(x, A, y):  # type: ignore[no-untyped-def]
+    """x'A y over the first entries of A."""
+    total = 0.0
+    for i in range(x.size):
+        s = 0.0
+        for j in range(y.size):
+            s += A[i, j] * y[j]
+        total += x[i] * s
+    return total
+
+
+@kernel
+def _gradient(g, C_k, gradient):  # type: ignore[no-untyped-def]
+    for k in range(gradient.size):
+        gradient[k] = -form(g, C_k[k], g)
+
+
+@kernel
+def contrasts(method, contrast, constant, W, column_df, covariance, fx, out):  # type: ignore[no-untyped-def]
+    """Estimate, standard error (from `covariance`) and df of each contrast into out (3, Q).
+
+    constant (Q,) is added to the estimates: what centring took from them.
+    """
+    p, m = contrast.shape[1], fx.score.size
+    g, gradient = np.zeros(p), np.zeros(m)
+    for row in range(contrast.shape[0]):
+        c = contrast[row]
+        estimate = constant[row]
+        for i in range(p):
+            estimate -= c[i] * fx.a[i]
+        out[0, row] = estimate
+        out[1, row] = np.sqrt(form(c, covariance, c))
+        out[2, row] = np.inf
+        if method == BETWEEN_WITHIN:
+            out[2, row] = _least_df(contrast[row : row + 1], column_df)
+        elif method != NORMAL:
+            for i in range(p):
+                g[i] = 0.0
+                for j in range(p):
+                    g[i] += fx.inverse[i, j] * c[j]
+            _gradient(g, fx.C_k, gradient)
+            f = 0.0
+            for i in range(p):
+                f += c[i] * g[i]
+            out[2, row] = 2.0 * f * f / form(gradient, W, gradient)
+
+
+@kernel
+def _least_df(rows, column_df):  # type: ignore[no-untyped-def]
+    """Between-within: the least df of the coefficients that the rows use."""
+    least = np.inf
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            if rows[i, j] != 0.0:
+                least = min(least, column_df[j])
+    return least
+
+
+@kernel
+def joint_test(method, L, constant, W, column_df, covariance, fx):  # type: ignore[no-untyped-def]
+    """F, its numerator and denominator df of the test that L (n, p) beta + constant (n,) = 0."""
+    n, p = L.shape
+    m = fx.score.size
+    LPL, P = np.zeros((n, n)), np.zeros((n, n))
+    phi = fx.inverse
+    for i in range(n):
+        P[i, i] = 1.0
+        for j in range(n):
+            LPL[i, j] = form(L[i], phi, L[j])
+    _jacobi(LPL, P)
+    largest = 0.0
+    for i in range(n):
+        largest = max(largest, LPL[i, i])
+    rows, estimate, d, q = np.zeros((n, p)), np.zeros(n), np.zeros(n), 0
+    for i in range(n):
+        if LPL[i, i] > 1.4901161193847656e-08 * largest:  # lmerTest's tolerance, sqrt(machine epsilon)
+            d[q] = LPL[i, i]
+            for k in range(n):
+                estimate[q] += P[k, i] * constant[k]
+                for j in range(p):
+                    rows[q, j] += P[k, i] * L[k, j]
+            for j in range(p):
+                estimate[q] -= rows[q, j] * fx.a[j]
+            q += 1
+    if q == 0:
+        return np.nan, 0.0, np.nan
+    rows = rows[:q]
+    wald = _wald(rows, estimate, covariance)
+    if method == NORMAL:
+        return wald / q, float(q), np.inf
+    if method == BETWEEN_WITHIN:
+        return wald / q, float(q), _least_df(rows, column_df)
+    G = np.zeros((q, p))  # rows Phi l_i / sqrt(d_i)
+    for i in range(q):
+        for j in range(p):
+            for k in range(p):
+                G[i, j] += phi[j, k] * rows[i, k] / np.sqrt(d[i])
+    if method >= KENWARD_ROGER:
+        return _kenward_roger_f(wald, G, W, fx.C_k)
+    gradient, nu = np.zeros(m), np.zeros(q)
+    for i in range(q):
+        _gradient(G[i], fx.C_k, gradient)
+        nu[i] = 2.0 / form(gradient, W, gradient)
+    return wald / q, float(q), _combined_df(nu)
+
+
+@kernel
+def _combined_df(nu):  # type: ignore[no-untyped-def]
+    """Denominator df of a mean of squared t statistics with df nu, as in lmerTest."""
+    q = nu.size
+    least, largest, total, E = nu[0], nu[0], 0.0, 0.0
+    for i in range(q):
+        least, largest = min(least, nu[i]), max(largest, nu[i])
+        total += nu[i]
+        E += nu[i] / (nu[i] - 2.0)
+    if largest - least < 1e-8:
+        return total / q
+    if least <= 2.0:
+        return 2.0
+    return 2.0 * E / (E - q)
+
+
+@kernel
+def _wald(rows, estimate, covariance):  # type: ignore[no-untyped-def]
+    """(L beta)'(L covariance L')^-1 L beta."""
+    q = rows.shape[0]
+    A = np.zeros((q + 1, q + 1))
+    for i in range(q):
+        for j in range(q):
+            A[i, j] = form(rows[i], covariance, rows[j])
+        A[i, q] = A[q, i] = estimate[i]
+    if np.isnan(sweep(A, q, 1e-14)):
+        return np.nan
+    return -A[q, q]
+
+
+@kernel
+def _kenward_roger_f(wald, G, W, C_k):  # type: ignore[no-untyped-def]
+    """Scaled F of Kenward and Roger 1997, section 3, with the guards of pbkrtest."""
+    q, m = G.shape[0], W.shape[0]
+    t = np.zeros((m, q, q))
+    for k in range(m):
+        for i in range(q):
+            for j in range(q):
+                t[k, i, j] = form(G[i], C_k[k], G[j])
+    A1 = A2 = 0.0
+    for k in range(m):
+        for l in range(m):  # noqa: E741
+            trace_k = trace_l = both = 0.0
+            for i in range(q):
+                trace_k += t[k, i, i]
+                trace_l += t[l, i, i]
+                for j in range(q):
+                    both += t[k, i, j] * t[l, j, i]
+            A1 += W[k, l] * trace_k * trace_l
+            A2 += W[k, l] * both
+    B = (A1 + 6.0 * A2) / (2.0 * q)
+    g = ((q + 1.0) * A1 - (q + 4.0) * A2) / ((q + 2.0) * A2)
+    share = 1.0 / (3.0 * q + 2.0 * (1.0 - g))
+    v0, v1, v2 = 1.0 + g * share * B, 1.0 - (q - g) * share * B, 1.0 - (q + 2.0 - g) * share * B
+    if abs(v0) < 1e-10:
+        v0 = 0.0
+    ratio = (1.0 - A2 / q) / v1 if abs(v1) > 1e-14 or abs(1.0 - A2 / q) > 1e-14 else 1.0
+    rho = ratio * ratio * v0 / v2 / q
+    ddf = 4.0 + (q + 2.0) / (q * rho - 1.0)
+    scale = 1.0 if abs(ddf - 2.0) < 1e-2 else ddf * (1.0 - A2 / q) / (ddf - 2.0)
+    return scale * wald / q, float(q), ddf
+
+
+@kernel
+def _jacobi(A, P):  # type: ignore[no-untyped-def]
+    """Eigenvalues of the symmetric A on its diagonal, eigenvectors in the columns of P (the identity at first)."""
+    n = A.shape[0]
+    for _ in range(60):
+        off = total = 0.0
+        for i in range(n):
+            total += A[i, i] * A[i, i]
+            for j in range(i):
+                off += A[i, j] * A[i, j]
+        if off <= 1e-32 * total:
+            return
+        for i in range(1, n):
+            for j in range(i):
+                if A[i, j] == 0.0:
+                    continue
+                theta = 0.5 * (A[i, i] - A[j, j]) / A[i, j]
+                t = (1.0 if theta >= 0.0 else -1.0) / (abs(theta) + np.sqrt(theta * theta + 1.0))
+                c = 1.0 / np.sqrt(t * t + 1.0)
+                s = t * c
+                for k in range(n):
+                    x, y = A[k, j], A[k, i]
+                    A[k, j], A[k, i] = c * x - s * y, s * x + c * y
+                for k in range(n):
+                    x, y = A[j, k], A[i, k]
+                    A[j, k], A[i, k] = c * x - s * y, s * x + c * y
+                for k in range(n):
+                    x, y = P[k, j], P[k, i]
+                    P[k, j], P[k, i] = c * x - s * y, s * x + c * y
+
+
+@kernel
+def kenward_roger_covariance(is_second, theta, W, table, lay, st, wk, out):  # type: ignore[no-untyped-def]
+    """Phi_A into out (p, p)."""
+    fx, res = wk.fixed, wk.residual
+    p, m = lay.n_column - 1, W.shape[0]
+    total, inner, part = fx.square[1], fx.square[2], fx.square[3]
+    n_residual = m - lay.n_term
+    weighted_bends(W, table, lay, st, res, res.share)
+    _in_basis(res.share, lay, st, wk, total)
+    if lay.lanes > 0:
+        _block_bends(W, n_residual, lay, wk, total)
+    for i in range(p):
+        for j in range(p):
+            inner[i, j] = 0.5 * total[i, j]
+    if is_second:
+        along_curvature(W, theta, table, lay, st, res, res.share)
+        _in_basis(res.share, lay, st, wk, total)  # -sum W_kl R_kl
+        for i in range(p):
+            for j in range(p):
+                inner[i, j] += 0.25 * total[i, j]
+    for k in range(m):
+        part[:] = 0.0
+        for l in range(m):  # noqa: E741
+            if W[k, l] != 0.0:
+                for i in range(p):
+                    for j in range(p):
+                        part[i, j] += W[k, l] * fx.B[l, i, j]
+        for i in range(p):
+            for j in range(p):
+                for e in range(p):
+                    inner[i, j] -= fx.C_k[k, i, e] * part[e, j]
+    for i in range(p):
+        for j in range(p):
+            part[i, j] = 0.0
+            for e in range(p):
+                part[i, j] += fx.inverse[i, e] * inner[e, j]
+    for i in range(p):
+        for j in range(p):
+            out[i, j] = fx.inverse[i, j]
+            for e in range(p):
+                out[i, j] += 2.0 * part[i, e] * fx.inverse[e, j]
+    for i in range(p):
+        for j in range(i):
+            out[i, j] = out[j, i] = 0.5 * (out[i, j] + out[j, i])
+
+
+@kernel
+def _in_basis(x, lay, st, wk, C):  # type: ignore[no-untyped-def]
+    """C = sum of x[b] U_b."""
+    bk = wk.blocks
+    combine(x, st.S, wk.fixed.packed)
+    unpack(wk.fixed.packed, C)
+    if lay.lanes == 0:
+        return
+    combine(x, st.N_flat, bk.N_k)
+    combine(x, st.M_flat, bk.square)
+    lane_product(bk.square, bk.Q, bk.wide)
+    for i in range(bk.wide.shape[0]):
+        for c in range(bk.wide.shape[1]):
+            for z in range(bk.wide.shape[2]):
+                bk.N_k[i, c, z] = 2.0 * bk.N_k[i, c, z] - bk.wide[i, c, z]
+    subtract_gram(1.0, 0, bk.Q.shape[0], bk.Q, bk.N_k, lay, C)
+
+
+@kernel
+def _block_bends(W, n_residual, lay, wk, C):  # type: ignore[no-untyped-def]
+    """Add the blocks' own part of sum W_kl C_kl: -2 P_k'D P_l, C_kg, C_gh."""
+    bk, start = wk.blocks, lay.term_start
+    q, A, lanes = bk.M.shape[0], lay.n_active, lay.lanes
+    for k in range(n_residual):
+        bk.wide[:] = 0.0
+        for l in range(n_residual):  # noqa: E741
+            for i in range(q):
+                x = W[k, l] * bk.g[i]
+                for c in range(A):
+                    for z in range(lanes):
+                        bk.wide[i, c, z] += x * bk.FP[l, i, c, z]
+        subtract_gram(2.0, 0, q, bk.P[k], bk.wide, lay, C)
+    bk.wide[:] = 0.0
+    for term in range(lay.n_term):
+        for i in range(start[term], start[term + 1]):
+            for k in range(n_residual):
+                x = 4.0 * W[k, n_residual + term]
+                for c in range(A):
+                    for z in range(lanes):
+                        bk.wide[i, c, z] += x * bk.FP[k, i, c, z]
+            for other in range(lay.n_term):
+                x = -2.0 * W[n_residual + term, n_residual + other]
+                for j in range(start[other], start[other + 1]):
+                    for c in range(A):
+                        for z in range(lanes):
+                            bk.wide[i, c, z] += x * bk.T[i, j, z] * bk.H[j, c, z]
+    subtract_gram(1.0, 0, q, bk.wide, bk.H, lay, C)
