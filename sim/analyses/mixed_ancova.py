@@ -19,7 +19,8 @@ class MixedAncova(MixedPart):
     A village that is trained in several groups has both.
 
     A cluster variance estimated at 0 is a valid, singular fit; docs/type_1_error.md says which `df` and `boundary` hold
-    their level in which trials. `residual_by_arm` gives trained and untreated participants residual variances of their own.
+    their level in which trials. `residual_by_arm` gives trained and untreated participants residual variances of their
+    own.
     References: Roberts & Roberts 2005, doi:10.1191/1740774505cn076oa; Candlish et al. 2018,
     doi:10.1186/s12874-018-0559-x (partial nesting); Hooper et al. 2018, doi:10.1177/0962280217748339 (ANCOVA of
     cluster trials).

@@ -1,7 +1,7 @@
 """Scores and dropout of nested trials, LANES replicates at a time, one participant after the other; nothing is stored.
 
-The draws are those of `sim.generate.nested` and `sim.missingness.dropout`, number for number: the same streams, keys and
-counters, added in the same order.  Scores are taken about their expectation, which fixed effects remove anyway.
+The draws are those of `sim.generate.nested` and `sim.missingness.dropout`, number for number: the same streams, keys
+and counters.  Scores are taken about their expectation, which fixed effects remove anyway.
 """
 
 from typing import NamedTuple
@@ -81,7 +81,7 @@ def draw_unit(w, base, visits, layout, model, replicate, i):  # type: ignore[no-
 
 @inline
 def draw_participant(w, base, y, stays, visits, layout, model, replicate, i, j):  # type: ignore[no-untyped-def]
-    """Scores of participant j of unit i into the T places from `y`, and into `stays` 1 while seen, 0 from leaving on."""
+    """Scores of participant j of unit i into the T places from `y`; into `stays` 1 while seen, 0 from leaving on."""
     T = len(visits)
     member, cluster, kind = layout.member[j], layout.cluster[j], layout.kind[i]
     for t in range(T):

@@ -1,4 +1,4 @@
-"""Power without a single replicate: the noncentral t with the standard error and df that the design is expected to have.
+"""Power without a single replicate: the noncentral t with the standard error and df expected of the design.
 
 Participants seen are set to their expectation, variances to their true values: SE^2 = c'Phi c, and the degrees of
 freedom are Satterthwaite's from the expected information.  What is left out is that both vary from trial to trial, that
@@ -40,7 +40,7 @@ def preview(expected: tuple[Floats, Floats, Floats], effect: float, alpha: float
 
 
 def over_visits(shape: Any, at: Any, contrast: Floats, variance: Floats, count: Floats) -> tuple[Any, Any, Any]:
-    """(f, gradient, expected information) of a nested trial; count (U, T) participants expected to be last seen at t."""
+    """(f, gradient, expected information) of a nested trial; count (U, T) expected to be last seen at each visit."""
     zero = np.zeros((*count.shape, LANES))
     square = np.zeros((1 + count.shape[1], LANES))
     sums = nested_lanes.Sums(np.repeat(count[:, :, None], LANES, 2), zero, zero, square)
