@@ -6,7 +6,7 @@ Rounds go through ours and every peer in turn, so that a busy minute of the mach
 medians over rounds of processor time. MCPower's holds drawing and fitting, R's the fit alone. `--slow` adds
 Kenward-Roger on W4 (5 minutes and 8 GB a fit).
 
-Ours comes from `benchmarks/ours.py`, three dicts by workload name:
+Ours comes from `benchmarks/ours.py`, four dicts by workload name:
 
     SECONDS : (Workload) -> float, processor seconds a replicate of one timing: draw, fit, test
     FLOOR   : (Workload) -> float, processor seconds a replicate of drawing the random numbers alone
@@ -120,15 +120,20 @@ def compare(workload: Workload, ours: Any, rounds: int, slow: bool) -> list[str]
     """Prints the rows of one workload; returns remarks for below the table."""
     peers = peers_of(workload, slow)
     done = [Rounds([]) for _ in peers]
-    ours_by_name = {key: getattr(ours, key, {}).get(workload.name) for key in ("SECONDS", "FLOOR", "FIT")}
+    ours_by_name = {key: getattr(ours, key, {}).get(workload.name) for key in ("SECONDS", "FLOOR", "GENERIC", "FIT")}
     fit, seconds = ours_by_name.pop("FIT"), {key: list[float]() for key in ours_by_name}
     for _ in range(rounds):
         for key, function in ours_by_name.items():
             seconds[key] += [function(workload)] if function else []
         for peer, rounds_of_peer in zip(peers, done, strict=True):
             rounds_of_peer.measure(peer)
-    mine, floor = _median(seconds["SECONDS"]), _median(seconds["FLOOR"])
-    remarks = [] if floor is None else [f"{workload.name}: random numbers alone {_microseconds(floor)} us"]
+    mine, floor, generic = (_median(seconds[key]) for key in ("SECONDS", "FLOOR", "GENERIC"))
+    remarks = []
+    if mine and floor and generic:
+        remarks.append(
+            f"{workload.name}: ours {1 / mine:,.0f} replicates a second, {mine / floor:.1f} times the random numbers alone "
+            f"({_microseconds(floor)} us); generic kernel {_microseconds(generic)} us, {1 / generic:,.0f} a second"
+        )
     for peer, found in zip(peers, done, strict=True):
         theirs = _median(found.seconds)
         cell = found.left_out or _microseconds(theirs)

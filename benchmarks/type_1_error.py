@@ -2,7 +2,7 @@
 
     python benchmarks/type_1_error.py [--replicates 200000] [--workers 2]
 
-Every trial is drawn under the null with normal scores of variance 1 and fitted by REML; a nominal level of 5%, two-sided.
+Every trial is drawn under the null with normal scores of variance 1 and fitted by REML; nominal level 5%, two-sided.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from scipy import special
 
 from sim.fused.trials import Hot, Population, Scores, at_final_visit, over_visits
 from sim.kernels.lanes_climb import (
-    DF_EXPECTED, DF_EXPECTED_KEPT, DF_OBSERVED, DF_OBSERVED_KEPT, ESTIMATE, KR_STANDARD_ERROR, STANDARD_ERROR,
+    DF_EXPECTED,
+    DF_EXPECTED_KEPT,
+    DF_OBSERVED,
+    DF_OBSERVED_KEPT,
+    ESTIMATE,
+    KR_STANDARD_ERROR,
+    STANDARD_ERROR,
 )  # fmt: skip
 from sim.lanes import LANES
 from sim.streams import Streams
@@ -56,8 +62,11 @@ class Cell:
     @property
     def name(self) -> str:
         people = "/".join(map(str, self.sizes))
-        words = {"village": f"{self.n_cluster} villages of {people}", "individual": f"2 arms of {people}",
-                 "group": f"{self.n_cluster} training groups of {people}, as many people untreated"}[self.part]  # fmt: skip
+        words = {
+            "village": f"{self.n_cluster} villages of {people}",
+            "individual": f"2 arms of {people}",
+            "group": f"{self.n_cluster} training groups of {people}, as many people untreated",
+        }[self.part]
         lost = f"{self.loss:.0%} lost" + (", by score" if self.slope else "") if self.loss else "nobody lost"
         return f"{words}; {lost}"
 
