@@ -131,7 +131,7 @@ def compare(workload: Workload, ours: Any, rounds: int, slow: bool) -> list[str]
     remarks = []
     if mine and floor and generic:
         remarks.append(
-            f"{workload.name}: ours {1 / mine:,.0f} replicates a second, {mine / floor:.1f} times the random numbers alone "
+            f"{workload.name}: ours {1 / mine:,.0f} replicates a second, {mine / floor:.1f} times random numbers alone "
             f"({_microseconds(floor)} us); generic kernel {_microseconds(generic)} us, {1 / generic:,.0f} a second"
         )
     for peer, found in zip(peers, done, strict=True):

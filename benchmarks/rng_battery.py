@@ -118,8 +118,8 @@ def check_words() -> None:
     """The words tested are those that the streams use."""
     stream, purpose = FAMILIES["seeds"][0]
     w = _raw(stream, purpose, _replicates(0)).astype(np.uint64)
-    bits = (w[..., 0::2] << np.uint64(32) | w[..., 1::2]) >> np.uint64(11)
-    made = (bits.astype(float) + 0.5) / 2.0**53
+    bits = (w[..., 0::2] << np.uint64(32) | w[..., 1::2]) >> np.uint64(12)
+    made = (bits.astype(float) + 0.5) / 2.0**52
     if not np.array_equal(made, stream.uniform(purpose, _replicates(0), *_units(), N_WORD // 2)):
         raise SystemExit("the words tested are not those of Streams.uniform")
 
