@@ -116,6 +116,11 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.gep(made.data, [offset])
 
 
+def _check_order(array: Any) -> None:
+    if array.layout != "C":
+        raise TypeError(f"lanes are in C-ordered arrays; found layout {array.layout!r}")
+
+
 def _lanes_in(array: Any) -> _Lanes:
     return real if array.dtype == types.float64 else bits
 
@@ -123,6 +128,7 @@ def _lanes_in(array: Any) -> _Lanes:
 @intrinsic
 def load(typingctx: Any, array: Any, *index: Any) -> Any:
     """The lanes array[index, :]."""
+    _check_order(array)
     kind = _lanes_in(array)
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -137,6 +143,7 @@ def load(typingctx: Any, array: Any, *index: Any) -> Any:
 @intrinsic
 def store(typingctx: Any, array: Any, value: Any, *index: Any) -> Any:
     """array[index, :] = value."""
+    _check_order(array)
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address = _address(context, builder, sig.args[0], args[0], args[2])
@@ -257,3 +264,11 @@ inline: Any = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=True
 )
 """A short lane_kernel that becomes part of its caller."""
+
+
+@njit(cache=True, error_model="numpy")
+def new_lanes(n):  # type: ignore[no-untyped-def]
+    """Zeros (n, LANES) that start at a multiple of 64 bytes, so that no register-wide access crosses a cache line."""
+    raw = np.zeros(n * LANES + 8)
+    skip = (64 - raw.ctypes.data % 64) % 64 // 8
+    return raw[skip : skip + n * LANES].reshape(n, LANES)

@@ -7,7 +7,7 @@ from sim.fused.draw import draw_participant, draw_unit
 from sim.kernels.ancova_lanes import Sums, contrast, differentiate, evaluate
 from sim.kernels.lanes_climb import N_RESULT, begin_all, infer_all, judge_all, known_all, new_climbs, step_all
 from sim.kernels.mixed_optimise import DONE
-from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
+from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
 
 
 @lane_kernel
@@ -46,9 +46,9 @@ def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, sta
     """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64; arguments and answers as in nested."""
     n_block, m, Q = replicate.shape[0], bound.size, contrasts.shape[0]
     n_unit, n_class = layout.kind.size, m - 1
-    w = np.zeros((at.end + 3 * len(visits), LANES))
+    w = new_lanes(at.end + 3 * len(visits))
     sums = Sums(
-        np.zeros((n_unit, LANES)), np.zeros((n_unit, LANES)), np.zeros((n_unit, LANES)), np.zeros((n_class, 3, LANES))
+        new_lanes(n_unit), new_lanes(n_unit), new_lanes(n_unit), new_lanes(n_class * 3).reshape((n_class, 3, LANES))
     )
     climbs = new_climbs(m)
     lanes = np.zeros((Q, N_RESULT, LANES))

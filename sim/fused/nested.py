@@ -18,7 +18,7 @@ from sim.kernels.lanes_climb import (
 from sim.kernels.mixed_layout import Float, Int
 from sim.kernels.mixed_optimise import DONE
 from sim.kernels.nested_lanes import Sums, contrast, differentiate, evaluate
-from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
+from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
 
 
 class Fits(NamedTuple):
@@ -90,10 +90,11 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
     """
     n_block, T, m, Q = replicate.shape[0], len(nested.visits), bound.size, contrasts.shape[0]
     n_unit = layout.kind.size
-    w = np.zeros((at.end + 3 * T, LANES))
+    w = new_lanes(at.end + 3 * T)
+    shape = (n_unit, T, LANES)
     sums = Sums(
-        np.zeros((n_unit, T, LANES)), np.zeros((n_unit, T, LANES)), np.zeros((n_unit, T, LANES)),
-        np.zeros((1 + T, LANES)),
+        new_lanes(n_unit * T).reshape(shape), new_lanes(n_unit * T).reshape(shape), new_lanes(n_unit * T).reshape(shape),
+        new_lanes(1 + T),
     )  # fmt: skip
     climbs = new_climbs(m)
     lanes = np.zeros((Q, N_RESULT, LANES))

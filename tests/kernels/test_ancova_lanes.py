@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numba import njit
-from reference.dense_mixed import DenseMixed
+from reference.dense_mixed import DenseMixed, linear
 
 from sim.kernels.ancova_lanes import Ancova, Sums, contrast, differentiate, evaluate, places
 from sim.lanes import LANES
@@ -69,18 +69,19 @@ class Trials:
         X = np.column_stack([ancova.row[CELL[unit]], self.x[lane]])
         V = [np.diag((ancova.residual_class[unit] == c) * 1.0) for c in range(ancova.n_variance - 1)]
         V.append((unit[:, None] == unit) * ancova.is_random[unit] * 1.0)
-        return DenseMixed(self.y[lane], X, np.array(V))
+        return DenseMixed(self.y[lane], X, linear(np.array(V)))
 
 
 def dense_answers(dense, theta, c):
     """The same seven by the textbook formulas, one replicate."""
     inverse, phi, P = dense.parts(theta)
     e, g = P @ dense.y, phi @ c
-    average = np.array([[0.5 * e @ A @ P @ B @ e for B in dense.V] for A in dense.V])
-    G = [dense.X.T @ inverse @ A @ inverse @ dense.X for A in dense.V]
+    V = dense.covariance[1](theta)
+    average = np.array([[0.5 * e @ A @ P @ B @ e for B in V] for A in V])
+    G = [dense.X.T @ inverse @ A @ inverse @ dense.X for A in V]
     curvature = np.array([
         [g @ dense.X.T @ inverse @ A @ inverse @ B @ inverse @ dense.X @ g - g @ GA @ phi @ GB @ g
-         for B, GB in zip(dense.V, G, strict=True)] for A, GA in zip(dense.V, G, strict=True)
+         for B, GB in zip(V, G, strict=True)] for A, GA in zip(V, G, strict=True)
     ])  # fmt: skip
     return (
         dense.criterion(theta), dense.score(theta), average, dense.information(theta),
