@@ -18,18 +18,19 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 16
 """Replicates side by side: two AVX-512, four AVX2 or eight NEON registers a value, which hides the latency of each."""
 
 _INDEX = ir.IntType(32)
+intrinsic: Any = extending.intrinsic  # as typed by numba, its functions would take the compiler's arguments too
 
 
-class _Lanes(types.Type):  # type: ignore[misc]
+class _Lanes(types.Type):
     """The numba type of one value for each replicate."""
 
     def __init__(self, name: str, element: ir.Type, scalar: types.Type) -> None:
@@ -44,7 +45,7 @@ mask = _Lanes("mask", ir.IntType(1), types.boolean)
 
 
 @register_model(_Lanes)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: _Lanes) -> None:
         super().__init__(dmm, fe_type, fe_type.vector)
 
@@ -68,7 +69,7 @@ def _define(
     pairs = [(kind, kind), (kind, kind.scalar), (kind.scalar, kind)]
 
     @infer_global(op)
-    class _Template(ConcreteTemplate):  # type: ignore[misc]
+    class _Template(ConcreteTemplate):
         cases = [signature(result or kind, *pair) for pair in pairs]
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -90,7 +91,7 @@ _define(operator.ge, real, lambda builder, a, b: builder.fcmp_ordered(">=", a, b
 
 
 @infer_global(operator.neg)
-class _Negative(ConcreteTemplate):  # type: ignore[misc]
+class _Negative(ConcreteTemplate):
     cases = [signature(real, real)]
 
 
@@ -259,7 +260,7 @@ def log(x):  # type: ignore[no-untyped-def]
 lane_kernel: Any = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
 )
-"""For functions that allocate nothing: without the counting of references, which would cost more than the arithmetic."""
+"""For functions that allocate nothing: without the counting of references, which costs more than the arithmetic."""
 inline: Any = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=True
 )

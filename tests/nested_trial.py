@@ -27,7 +27,9 @@ def model(T=3, dropout=0.3, slope=0.0, sd=(0.2, 0.5, 0.3, 0.4)):
     risk = np.full(T, np.log(dropout / (1 - dropout)) if dropout else -40.0)
     key = np.array([STREAMS.key(purpose) for purpose in PURPOSES], np.uint64)
     scale = 1 / np.linspace(0.9, 1.2, T)
-    return Model(key, *sd, factor, dropout > 0, np.stack([risk] * 2), np.stack([1 / (1 + np.exp(-risk))] * 2), slope, scale)
+    return Model(
+        key, *sd, factor, dropout > 0, np.stack([risk] * 2), np.stack([1 / (1 + np.exp(-risk))] * 2), slope, scale
+    )
 
 
 def scores(layout, model, replicate):

@@ -62,6 +62,7 @@ def choose(
     why = _not_hot(model, missingness, allocation, analysis)
     if why:
         return Route(None, why, np.zeros(len(TRUTHS)), why, False)
+    assert allocation.contrast.control is not None
     weight = {allocation.contrast.treated: 1.0, allocation.contrast.control: -1.0}
     mean = model.means(names, effect, allocation.arms)[:, :, -1]
     value = np.array([sum(w * mean[truth, arm] for arm, w in weight.items()) for truth in range(len(TRUTHS))])

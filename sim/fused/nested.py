@@ -42,7 +42,7 @@ def tally(w, room, visits, layout, model, replicate, sums):  # type: ignore[no-u
         draw_unit(w, base, visits, layout, model, replicate, i)
         for t in range(T):
             zero = everywhere(0.0)
-            store(sums.count, zero, i, t)
+            store(sums.last, zero, i, t)
             store(sums.at_visit, zero, i, t)
             store(sums.total, zero, i, t)
         for j in range(layout.start[i], layout.start[i + 1]):
@@ -54,7 +54,7 @@ def tally(w, room, visits, layout, model, replicate, sums):  # type: ignore[no-u
                 total = total + seen
                 square = fma(seen, score, square)
                 last = here - load(w, stays + t + 1) if t + 1 < T else here
-                store(sums.count, load(sums.count, i, t) + last, i, t)
+                store(sums.last, load(sums.last, i, t) + last, i, t)
                 store(sums.at_visit, load(sums.at_visit, i, t) + seen, i, t)
                 here_last = last * total
                 store(sums.total, load(sums.total, i, t) + here_last, i, t)
@@ -93,8 +93,8 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
     w = new_lanes(at.end + 3 * T)
     shape = (n_unit, T, LANES)
     sums = Sums(
-        new_lanes(n_unit * T).reshape(shape), new_lanes(n_unit * T).reshape(shape), new_lanes(n_unit * T).reshape(shape),
-        new_lanes(1 + T),
+        new_lanes(n_unit * T).reshape(shape), new_lanes(n_unit * T).reshape(shape),
+        new_lanes(n_unit * T).reshape(shape), new_lanes(1 + T),
     )  # fmt: skip
     climbs = new_climbs(m)
     lanes = np.zeros((Q, N_RESULT, LANES))
@@ -111,7 +111,7 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
             for t in range(T):
                 for lane in range(LANES):  # whoever was last seen at t was seen at every visit up to it
                     for s in range(t + 1):
-                        seen[b * LANES + lane, layout.kind[i], s] += int(sums.count[i, t, lane])
+                        seen[b * LANES + lane, layout.kind[i], s] += int(sums.last[i, t, lane])
         for lane in range(LANES):
             r = b * LANES + lane
             n_iteration[r] = climbs.n_step[lane]

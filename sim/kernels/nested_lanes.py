@@ -25,15 +25,16 @@ An intercept shared by a unit (u), or by the units of a district (D), is a rank-
 z = X'V^-1 1, r = 1'V^-1 (y - X beta), mu = 1'V^-1 1 of what is inside and their derivatives by the variances inside,
   kappa = 1/(1 + u mu),  d = u kappa,   C -= d z z',  log|V| += log(1 + u mu),
 and the derivatives are those of the product d z z' (a'z = r), with
-  d_k = -d^2 mu_k,  d_kl = 2 d^3 mu_k mu_l - d^2 mu_kl,  d_u = kappa^2,  d_ku = -2 d kappa^2 mu_k,  d_uu = -2 mu kappa^3.
+  d_k = -d^2 mu_k,  d_kl = 2 d^3 mu_k mu_l - d^2 mu_kl,  d_u = kappa^2,  d_ku = -2 d kappa^2 mu_k,
+  d_uu = -2 mu kappa^3.
 Seen from one level higher, z, r and mu are multiplied by kappa, whose derivatives are
   kappa_k = -d kappa mu_k,  kappa_kl = kappa (2 d^2 mu_k mu_l - d mu_kl),  kappa_u = -mu kappa^2,
   kappa_ku = kappa^2 mu_k (2 d mu - 1),  kappa_uu = 2 mu^2 kappa^3.
 All of it holds at variances of 0 and below, while V stays positive definite.  Score and information follow as in mixed.
 Nothing here depends on the number of participants.
 
-Workspaces are float64 (places, LANES); `at` says what is where.  Values with derivatives by n variances lie in the order
-value, n first derivatives, then second ones (k, l <= k) at `pair(n, k, l)`.
+Workspaces are float64 (places, LANES); `at` says what is where.  Values with derivatives by n variances lie in this
+order: value, n first derivatives, then second ones (k, l <= k) at `pair(n, k, l)`.
 References as in mixed; Henderson, Searle 1981, doi:10.1137/1023004 (I + M U).
 """
 
@@ -66,7 +67,7 @@ class Nested(NamedTuple):
 class Sums(NamedTuple):
     """The data of LANES replicates; y is taken about any value common to a cell mean."""
 
-    count: Float  # (units, T, LANES) N_n, n = 1 .. T
+    last: Float  # (units, T, LANES) N_n, n = 1 .. T: participants last seen at visit n
     at_visit: Float  # (units, T, LANES) Y_t
     total: Float  # (units, T, LANES) Q_n
     square: Float  # (1 + T, LANES) sum of y^2; of (sum of a participant's y)^2 among those last seen at n
@@ -78,7 +79,7 @@ class Places(NamedTuple):
     a: int  # (6,) and its derivatives
     b: int  # (6, T)
     l: int  # (6, T)  # noqa: E741
-    count: int  # (T,) N_n of an arm or unit
+    last: int  # (T,) N_n of an arm or unit
     y: int  # (T,) Y_t of its residuals
     q: int  # (T,) Q_n of its residuals
     square: int  # (1 + T,) as in Sums, of residuals
@@ -281,7 +282,7 @@ def _inside(w, at, visits, n_order):  # type: ignore[no-untyped-def]
         seen, shared, taken = everywhere(0.0), everywhere(0.0), everywhere(0.0)
         for back in range(T):
             t = T - 1 - back
-            n, b = load(w, at.count + t), load(w, at.b + order * T + t)
+            n, b = load(w, at.last + t), load(w, at.b + order * T + t)
             seen = seen + n
             shared = fma(n, b, shared)
             taken = fma(load(w, at.q + t), b, taken)
@@ -296,11 +297,11 @@ def _inside(w, at, visits, n_order):  # type: ignore[no-untyped-def]
 def _gather(w, at, sums, nested, arm, first, end):  # type: ignore[no-untyped-def]
     """Counts and raw sums of the units first .. end - 1 that are in an arm (arm < 0: in any)."""
     T = len(nested.visits)
-    _zero(w, at.count, 3 * T)
+    _zero(w, at.last, 3 * T)
     for i in range(first, end):
         if arm < 0 or nested.arm[i] == arm:
             for t in range(T):
-                _add(w, at.count + t, load(sums.count, i, t))
+                _add(w, at.last + t, load(sums.last, i, t))
                 _add(w, at.y + t, load(sums.at_visit, i, t))
                 _add(w, at.q + t, load(sums.total, i, t))
 
@@ -311,11 +312,11 @@ def _residual(w, at, cells, count_squares, visits):  # type: ignore[no-untyped-d
     T = len(visits)
     mean, seen = everywhere(0.0), everywhere(0.0)
     for t in range(T):
-        seen = seen + load(w, at.count + t)
+        seen = seen + load(w, at.last + t)
     for t in range(T):
         cell = load(w, at.beta + cells[t])
         mean = mean + cell
-        n, y, q = load(w, at.count + t), load(w, at.y + t), load(w, at.q + t)
+        n, y, q = load(w, at.last + t), load(w, at.y + t), load(w, at.q + t)
         y_left, q_left = fma(-seen, cell, y), fma(-n, mean, q)
         seen = seen - n
         store(w, y_left, at.y + t)
@@ -334,7 +335,7 @@ def _row_sums(w, at, visits, n_order):  # type: ignore[no-untyped-def]
         for back in range(T):
             t = T - 1 - back
             rate = load(w, at.l + order * T + t)
-            z = fma(load(w, at.count + t), rate, z)
+            z = fma(load(w, at.last + t), rate, z)
             r = fma(load(w, at.q + t), rate, r)
             mu = mu + z
             store(w, z, at.z + order * T + t)
@@ -681,7 +682,7 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
     fixed = fma(load(w, at.a), load(sums.square, 0), fixed)
     _gather(w, at, sums, nested, -1, 0, n_unit)
     for t in range(T):
-        count = load(w, at.count + t)
+        count = load(w, at.last + t)
         store(w, count, at.n + t)
         fixed = fma(-load(w, at.b + t), load(sums.square, 1 + t), fixed)
         log_v = fma(count, fma(log_e, float(t), log(fma(load(theta, 1), float(t + 1), load(theta, 0)))), log_v)
@@ -723,7 +724,7 @@ def _take_cells(w, at, d, z, r, columns, width):  # type: ignore[no-untyped-def]
 
 @lane_kernel
 def differentiate(theta, sums, nested, at, w, score, average, observed):  # type: ignore[no-untyped-def]
-    """Score (m, LANES), average and observed information (m, m, LANES) at the theta of the last evaluate; leaves C_k."""
+    """Score (m, LANES), average and observed information (m, m, LANES) at the last evaluate's theta; leaves C_k."""
     visits, p, m = nested.visits, nested.n_column, nested.n_variance
     T = len(visits)
     square = T * T

@@ -29,9 +29,7 @@ def fit(replicate, trial, truth, term, start, max_iteration=50):
     nested = Nested(tuple(range(T)), CELL, trial.kind, trial.district, p, np.arange(p), *term, m)
     bound = np.array([POSITIVE] + [NONNEGATIVE] * (m - 1))
     block = np.asarray(replicate, np.uint64).reshape(-1, LANES)
-    return simulate(
-        block, trial, truth, nested, places(T, p, m), C, bound, np.array(start, float), max_iteration
-    )
+    return simulate(block, trial, truth, nested, places(T, p, m), C, bound, np.array(start, float), max_iteration)
 
 
 def dense(trial, truth, replicate, term):
