@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -287,6 +288,14 @@ def _toeph(T: int, time: Time) -> Declared:
     """The same with an SD for each visit."""
     d, rho = [sd(f"sd {t + 1}") for t in range(T)], [correlation(f"correlation {k}", 0.3**k) for k in range(1, T)]
     return [*d, *rho], lambda t, s: d[t] * d[s] if t == s else d[t] * d[s] * rho[s - t - 1]
+
+
+@structure("adh")
+def _adh(T: int, time: Time) -> Declared:
+    """First-order antedependence: an SD for each visit, a correlation for each pair of successive visits."""
+    d = [sd(f"sd {t + 1}") for t in range(T)]
+    rho = [correlation(f"correlation {t + 1},{t + 2}") for t in range(T - 1)]
+    return [*d, *rho], lambda t, s: prod(rho[t:s], start=d[t] * d[s])
 
 
 # ---- tables for the kernel -------------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def test_shape_and_column_messages():
 
 # ---- every covariance structure against the dense twin ---------------------------------------------------------------
 
-GENERAL = ["us", "cs", "csh", "ar1", "ar1h", "toep", "toeph", "slope"]
+GENERAL = ["us", "cs", "csh", "ar1", "ar1h", "toep", "toeph", "adh", "slope"]
 TIME = np.array([0.0, 1.0, 2.5])
 
 
@@ -279,6 +279,8 @@ def sigma_of(structure, T, theta):
         corr = np.where(lag == 0, 1.0, rho[0])
     elif kind == "ar1":
         corr = rho[0] ** lag
+    elif kind == "ad":
+        corr = np.array([[np.prod(rho[min(t, s) : max(t, s)]) for t in range(T)] for s in range(T)])
     else:
         corr = np.append(1.0, rho)[lag]
     return np.outer(scale, scale) * corr
@@ -366,7 +368,25 @@ def test_structure_against_slow_version(structure, with_block):
         assert np.any(usable)
 
 
-@pytest.mark.parametrize("structure", ["us", "cs", "csh", "ar1", "toep", "slope"])
+def test_antedependence_has_a_tridiagonal_inverse_and_lies_between_its_neighbours():
+    """Given the visit before, earlier visits say nothing of a visit; 'ar1h' has equal correlations, 'us' any."""
+    rng = np.random.default_rng(41)
+    N, T = 80, 5
+    start, step = rng.normal(size=(2, N, 1)), rng.normal(size=(2, N, T)) * [1.0, 0.4, 1.5, 0.7, 0.3]
+    y = start + np.cumsum(step, axis=2) * [1.0, 1.0, -1.0, 1.0, 1.0]  # correlations of visits 2, 3 and 3, 4 below 0
+    stay = np.arange(T) < np.maximum(rng.geometric(0.15, (2, N, 1)), 1)
+    X = np.broadcast_to(np.eye(T), (N, T, T))
+    args = {"y": y, "observed": stay & (rng.random((2, N, T)) > 0.1), "X": X, "covariate": np.empty((2, N, 0)),
+            "contrast": np.eye(T), "has_participant": True, "block": None, "column": None}  # fmt: skip
+    us, fit, ar1h = (reml(**args, participant=structure) for structure in ("us", "adh", "ar1h"))
+    assert np.all(fit.status == OK) and np.all(us.status == OK) and np.all(ar1h.status == OK)
+    assert np.all(us.criterion < fit.criterion) and np.all(fit.criterion < ar1h.criterion - 1.0)
+    inverse = np.linalg.inv(fit.covariance[:, 0])
+    np.testing.assert_allclose(inverse[:, np.abs(np.subtract.outer(np.arange(T), np.arange(T))) > 1], 0.0, atol=1e-10)
+    assert np.all(fit.variance[:, T + 1 : T + 3] < 0) and np.all(fit.variance[:, [T, T + 3]] > 0)
+
+
+@pytest.mark.parametrize("structure", ["us", "cs", "csh", "ar1", "toep", "adh", "slope"])
 def test_kenward_roger_against_slow_version(structure):
     args, twin = general(structure, 0, with_block=True)
     L = args["contrast"][1:4]
@@ -382,7 +402,7 @@ def test_kenward_roger_against_slow_version(structure):
     assert np.any(fit.status == OK)
 
 
-@pytest.mark.parametrize("structure", ["us", "cs", "csh", "ar1", "ar1h", "toep"])
+@pytest.mark.parametrize("structure", ["us", "cs", "csh", "ar1", "ar1h", "toep", "adh"])
 def test_second_order_kenward_roger_against_slow_version(structure):
     """In logarithms of scales and rho / sqrt(1 - rho^2), with the observed information as mmrm has it."""
     args, twin = general(structure, 0)
