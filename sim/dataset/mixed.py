@@ -20,6 +20,7 @@ from sim.dataset.design_matrix import (
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
 from sim.dataset.result import Analysis, JointTest, arm_counts, contrast_name, counts, failed, t_terms
+from sim.kernels.covariance import offered
 from sim.kernels.mixed import MixedFit, MixedModel, fit_mixed
 from sim.trial import FAILED, SINGULAR, STATUS, Floats, Ints
 
@@ -36,15 +37,6 @@ DF_WORD = {
     "kenward-roger-second-order": "Kenward-Roger standard errors and degrees of freedom with second derivatives",
     "between-within": "between-within degrees of freedom",
     "z": "normal tests",
-}
-COVARIANCE_WORD = {
-    "us": "unstructured",
-    "cs": "compound symmetric",
-    "csh": "heterogeneous compound symmetric",
-    "ar1": "first-order autoregressive",
-    "ar1h": "heterogeneous first-order autoregressive",
-    "toep": "Toeplitz",
-    "toeph": "heterogeneous Toeplitz",
 }
 
 
@@ -214,7 +206,7 @@ def _sentence(data: Dataset, request: Request, fixed: FixedEffects, rows: _Arran
     levels += ["participant"] if rows.structure in ("intercept", "slope") else []
     parts = [f"{request.outcome} on {words}"]
     if request.method == "mmrm":
-        parts.append(f"{COVARIANCE_WORD[rows.structure]} covariance of {rows.n_visit} visits")
+        parts.append(f"{offered()[rows.structure]} covariance of {rows.n_visit} visits")
     if levels:
         parts.append(f"random intercept{'s' if len(levels) > 1 else ''} of {', '.join(levels)}")
     if rows.structure == "slope":

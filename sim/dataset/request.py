@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from sim.kernels.covariance import offered
 from sim.scenario.nearest import known_names
 
 DF = (
     "satterthwaite", "satterthwaite-expected", "kenward-roger", "kenward-roger-observed", "kenward-roger-second-order",
     "between-within", "z",
 )  # fmt: skip
-COVARIANCE = ("us", "cs", "csh", "ar1", "ar1h", "toep", "toeph")
 BOUNDARY = ("drop", "keep", "negative")
 STANDARD_ERROR = {"ancova": ("ols", "cr0", "cr1", "cr2", "cr3"), "gee": ("robust", "kc", "md", "fg")}
 FAMILY = ("gaussian", "binomial")
@@ -126,7 +126,7 @@ class Request:
             )
 
     def _check_choices(self) -> None:
-        for name, known in (("df", DF), ("covariance", COVARIANCE), ("boundary", BOUNDARY), ("family", FAMILY)):
+        for name, known in (("df", DF), ("covariance", tuple(offered())), ("boundary", BOUNDARY), ("family", FAMILY)):
             if (value := getattr(self, name)) is not None:
                 _known(option(name), value, known)
         if self.se is not None:

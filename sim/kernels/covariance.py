@@ -1,27 +1,43 @@
 """Covariance structures over a participant's visits.  To add one, write one function below; nothing else changes.
 
-A structure is a function of (T, time) with the decorator `@structure("name")` that returns its parameters and a formula
-for Sigma[t, s], t <= s counted from 0, written with + * ** in those parameters and in numbers:
+A structure is a function of (T, time) with the decorator `@structure("name", "what it is in words")` that returns its
+parameters and a formula for Sigma[t, s], t <= s counted from 0:
 
-    @structure("ar1")
+    @structure("ar1", "first-order autoregressive")
     def _ar1(T, time):
         v, rho = variance("variance"), correlation("correlation", start=0.3)
         return [v, rho], lambda t, s: v * rho ** (s - t)
 
-The derivatives that estimation and inference need follow from the formula, for every sum of products of powers.
+    @structure("adh", "heterogeneous antedependence")
+    def _adh(T, time):
+        d = [sd(f"sd {t + 1}") for t in range(T)]
+        rho = [correlation(f"correlation {t + 1},{t + 2}") for t in range(T - 1)]
+        return [*d, *rho], lambda t, s: prod(rho[t:s], start=d[t] * d[s])
+
+`MixedModel(X, "ar1")` and `nexttrial analyse --method mmrm --covariance ar1` then know it, with every df, residual
+classes and larger units.  Structures without words are left out of `analyse`.
+Formulas are sums of products: + and * between parameters, formulas and numbers, and a parameter ** a number.  There is
+no minus and no division (write + -1.0 * x, x ** -1), no power of a formula and no parameter as exponent; `sum` and
+`math.prod` work on lists.  The derivatives that estimation and inference need follow from the formula.
 Parameters are made by
     variance, sd    > 0, of a visit or a residual; start = share of the residual variance (SD) that OLS leaves
     component       >= 0, a variance that may be estimated as zero; below zero under the policy 'negative'
     covariance      any sign; start as for a variance
-    correlation     between -1 and 1 (any value that keeps Sigma positive definite)
-Each residual class has parameters of its own, except those made with shared=True, which all classes share.  The order
-of the list is the order in which results report them: class by class, then the shared ones.
-Two optional arguments of the decorator: `climb` names a structure with the same Sigma in which the climb is made
-(`to_climb` translates starting values), and which also returns the structure's parameters as formulas in its own
-(random slopes climb in Cholesky factors, which
-keeps their covariance positive semidefinite); `curved` names the one whose parameters define second-order Kenward-Roger
-where these are not the structure's own.  There logarithms of variances and SDs and rho / sqrt(1 - rho^2) of
-correlations are the parameters (Sabanes Bove et al. 2023, mmrm, vignette on covariance structures).
+    correlation     limited only by Sigma being positive definite; start is the correlation itself.  A power of it that
+                    is not whole needs it to be positive.
+Sigma must be positive definite at the starting values.  Names are unique within a structure; every parameter of the
+formula is in the list, and every one listed is used.  Each residual class has parameters of its own, except components
+and covariances made with shared=True, which all classes share.  The order of the list is the order in which results
+report them: class by class, then the shared ones.
+Most structures need nothing more.  Further arguments of the decorator: `needs_time`: MixedModel must be given `time`,
+(T,) floats; otherwise it is None.  `climb` names a structure with the same Sigma in which the likelihood is maximised
+(`to_climb` translates starting values) and which also returns the structure's parameters as formulas in its own (random
+slopes climb in Cholesky factors, which keeps their covariance positive semidefinite).  `curved` names the one whose
+parameters define second-order Kenward-Roger where these are not the structure's own, as where covariances are
+parameters: there logarithms of variances and SDs and rho / sqrt(1 - rho^2) of correlations are the parameters (Sabanes
+Bove et al. 2023, mmrm, vignette on covariance structures).  A name with a comma is internal.
+To test it, add its name to GENERAL and its Sigma to `sigma_of` in tests/kernels/test_mixed.py: REML, ML, two classes
+and larger units are then checked against dense matrices.
 """
 
 from __future__ import annotations
@@ -136,6 +152,7 @@ class Structure:
     curved: str | None
     needs_time: bool
     to_climb: Callable[[npt.NDArray[np.float64], int], npt.NDArray[np.float64]] | None
+    word: str  # what it is in words; empty: not offered to a marginal model
 
 
 STRUCTURES: dict[str, Structure] = {}
@@ -143,6 +160,7 @@ STRUCTURES: dict[str, Structure] = {}
 
 def structure(
     name: str,
+    word: str = "",
     *,
     climb: str | None = None,
     curved: str | None = None,
@@ -150,10 +168,15 @@ def structure(
     to_climb: Callable[[npt.NDArray[np.float64], int], npt.NDArray[np.float64]] | None = None,
 ) -> Callable[[Callable[[int, Time], Declared]], Callable[[int, Time], Declared]]:
     def keep(declare: Callable[[int, Time], Declared]) -> Callable[[int, Time], Declared]:
-        STRUCTURES[name] = Structure(name, declare, climb, curved, needs_time, to_climb)
+        STRUCTURES[name] = Structure(name, declare, climb, curved, needs_time, to_climb, word)
         return declare
 
     return keep
+
+
+def offered() -> dict[str, str]:
+    """The structures for a marginal model of repeated measures, in words."""
+    return {name: one.word for name, one in STRUCTURES.items() if one.word}
 
 
 # ---- the structures --------------------------------------------------------------------------------------------------
@@ -219,7 +242,7 @@ def _slope_cholesky(T: int, time: Time) -> Declared:
     return [residual, l00, l10, l11], sigma, [residual, v0, c, v1]
 
 
-@structure("us", curved="us, Cholesky")
+@structure("us", "unstructured", curved="us, Cholesky")
 def _us(T: int, time: Time) -> Declared:
     """Unstructured: a variance for each visit, a covariance for each pair of visits."""
     v = {
@@ -248,49 +271,49 @@ def _us_cholesky(T: int, time: Time) -> Declared:
     return [*d, *lower.values()], sigma
 
 
-@structure("cs")
+@structure("cs", "compound symmetric")
 def _cs(T: int, time: Time) -> Declared:
     """Compound symmetry: one variance, one correlation, which may be negative."""
     v, rho = variance("variance"), correlation("correlation")
     return [v, rho], lambda t, s: v if t == s else v * rho
 
 
-@structure("csh")
+@structure("csh", "heterogeneous compound symmetric")
 def _csh(T: int, time: Time) -> Declared:
     """Heterogeneous compound symmetry: an SD for each visit, one correlation."""
     d, rho = [sd(f"sd {t + 1}") for t in range(T)], correlation("correlation")
     return [*d, rho], lambda t, s: d[t] * d[s] if t == s else d[t] * d[s] * rho
 
 
-@structure("ar1")
+@structure("ar1", "first-order autoregressive")
 def _ar1(T: int, time: Time) -> Declared:
     """First-order autoregression over the visit's index."""
     v, rho = variance("variance"), correlation("correlation")
     return [v, rho], lambda t, s: v * rho ** (s - t)
 
 
-@structure("ar1h")
+@structure("ar1h", "heterogeneous first-order autoregressive")
 def _ar1h(T: int, time: Time) -> Declared:
     """The same with an SD for each visit."""
     d, rho = [sd(f"sd {t + 1}") for t in range(T)], correlation("correlation")
     return [*d, rho], lambda t, s: d[t] * d[s] * rho ** (s - t)
 
 
-@structure("toep")
+@structure("toep", "Toeplitz")
 def _toep(T: int, time: Time) -> Declared:
     """Toeplitz: one variance, a correlation for each distance in visits."""
     v, rho = variance("variance"), [correlation(f"correlation {k}", 0.3**k) for k in range(1, T)]
     return [v, *rho], lambda t, s: v if t == s else v * rho[s - t - 1]
 
 
-@structure("toeph")
+@structure("toeph", "heterogeneous Toeplitz")
 def _toeph(T: int, time: Time) -> Declared:
     """The same with an SD for each visit."""
     d, rho = [sd(f"sd {t + 1}") for t in range(T)], [correlation(f"correlation {k}", 0.3**k) for k in range(1, T)]
     return [*d, *rho], lambda t, s: d[t] * d[s] if t == s else d[t] * d[s] * rho[s - t - 1]
 
 
-@structure("adh")
+@structure("adh", "heterogeneous antedependence")
 def _adh(T: int, time: Time) -> Declared:
     """First-order antedependence: an SD for each visit, a correlation for each pair of successive visits."""
     d = [sd(f"sd {t + 1}") for t in range(T)]

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from dataset.reference import FOLDER, LAST, NESTED, TRIAL, VISITS, analysed
 
-from sim.dataset.mixed import COVARIANCE_WORD, DF_WORD
-from sim.dataset.request import COVARIANCE, DF
+from sim.dataset.mixed import DF_WORD
+from sim.dataset.request import DF
 from sim.errors import InvalidInput
+from sim.kernels.covariance import offered
 
 VILLAGE = {**VISITS, "cluster": "village"}
 
@@ -90,10 +91,10 @@ def test_repeated_cross_sections_need_no_participants():
     assert analysis.terms[0].term == "arm[1] + visit[3]:arm[1]"
 
 
-@pytest.mark.parametrize("covariance", COVARIANCE)
+@pytest.mark.parametrize("covariance", offered())
 def test_every_covariance_is_fitted_and_named(covariance):
     analysis = analysed("ind2", **{**VISITS, "method": "mmrm", "covariance": covariance})
-    assert analysis.status == "ok" and f"{COVARIANCE_WORD[covariance]} covariance of 3 visits" in analysis.sentence
+    assert analysis.status == "ok" and f"{offered()[covariance]} covariance of 3 visits" in analysis.sentence
     unstructured = analysed("ind2", **{**VISITS, "method": "mmrm"}).criterion["reml_criterion"]
     assert unstructured <= analysis.criterion["reml_criterion"] + 1e-8
 
