@@ -68,7 +68,8 @@ class Cell:
             "group": f"{self.n_cluster} training groups of {people}, as many people untreated",
         }[self.part]
         lost = f"{self.loss:.0%} lost" + (", by score" if self.slope else "") if self.loss else "nobody lost"
-        return f"{words}; {lost}"
+        alike = ", villages alike at every visit" if self.part == "village" and self.cac == 1 else ""
+        return f"{words}{alike}; {lost}"
 
 
 def grid() -> Iterator[Cell]:

@@ -270,9 +270,7 @@ def analyse(
         bool,
         typer.Option("--final-visit-only", help="lmm: only the last visit, which the one-visit methods do anyway."),
     ] = False,
-    covariance: Annotated[
-        str | None, typer.Option(help="mmrm: us [default], cs, csh, ar1, toep, ...")
-    ] = None,
+    covariance: Annotated[str | None, typer.Option(help="mmrm: us [default], cs, csh, ar1, toep, ...")] = None,
     residual_by_arm: Annotated[
         bool, typer.Option("--residual-by-arm", help="partially-nested: a residual variance for each arm.")
     ] = False,

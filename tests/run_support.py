@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
 
 from sim.parts import DESIGNS
 from sim.scenario.load import Scenario, read_scenario
+from sim.scenario.schema import ScenarioFile, contradictions
 
 ROOT = Path(__file__).parents[1]
 TWO_ARMS = {"control": {"format": "none"}, "treated": {"format": "programme"}}
@@ -21,3 +26,35 @@ def plain_trial(design: dict[str, object], replicates: int = 24) -> Scenario:
 def small_scenario(replicates: int = 24, designs: tuple[str, ...] = ("ind_1", "vil_1"), **changes: object) -> Scenario:
     scenario = read_scenario(ROOT / "scenarios" / "crm_rwanda.yaml")
     return scenario.with_changes(replicates=replicates, designs=list(designs), **changes)
+
+
+def nested_trial(
+    design: dict[str, object], *, analyses: dict[str, dict[str, object]], sd: dict[str, float] | None = None,
+    loss: tuple[float, ...] = (0.1, 0.2), slope: float = -0.4, effect: float = 0.35, replicates: int = 24,
+    calendars: int = 2, **hypotheses: object,
+) -> Scenario:  # fmt: skip
+    """A plain trial of one design, called `plain`, with these analyses; the SDs named replace those of the file.
+
+    loss : share who have left before each visit after the baseline, two or three visits in all.
+    """
+    scenario = read_scenario(ROOT / "scenarios" / "parallel_cluster.yaml")
+    content: Any = YAML(typ="safe").load(scenario.text)
+    later = ("three_months", "six_months")[-len(loss) :]
+    if len(loss) == 1:
+        del content["calendar"]["visits"]["three_months"], content["model"]["effect_profile"]
+    for name, value in (sd or {}).items():
+        content["model"][name] = _exactly(f"{value} SD")
+    content["missingness"]["loss"] = {
+        visit: _exactly(f"{100 * share}%") for visit, share in zip(later, loss, strict=True)
+    }
+    content["missingness"]["log_odds_per_sd"] = _exactly(slope)
+    common = {"label": "plain", "arms": TWO_ARMS, "contrast": "treated - control", "start": "2027-01-04"}
+    content |= {"designs": {"plain": common | design}, "analyses": analyses, "effect": {"score": f"{effect} SD"}}
+    content |= {"replicates": replicates, "calendars": calendars}
+    content["hypotheses"] |= {"primary_analysis": next(iter(analyses))} | hypotheses
+    assert not list(contradictions(content))
+    return replace(scenario, file=ScenarioFile.model_validate(content), effect=np.array([effect]))
+
+
+def _exactly(value: object) -> dict[str, object]:
+    return {"value": value, "low": value, "high": value, "basis": "assumption", "source": "test"}

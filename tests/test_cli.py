@@ -219,3 +219,55 @@ def test_analyse_mixed_model_by_kenward_roger():
     assert record["reml_criterion"] == pytest.approx(expected["criterion"]["value"], abs=1e-6)
     assert list(record["variance"]) == ["sd_cluster", "sd_participant", "sd_residual"]
     assert record["joint"]["ddf"] == pytest.approx(expected["joint"]["kenward_roger"]["ddf"], rel=1e-4)
+
+
+# ---- how it is computed ---------------------------------------------------------------------------------------------
+
+PLAIN = SCENARIOS / "parallel_cluster.yaml"
+
+
+def imported(done):
+    return {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+
+def test_doctor_help_is_light():
+    done = nexttrial("doctor", "--help", options=("-X", "importtime"))
+    assert done.returncode == 0
+    assert "compiled code" in done.stdout
+    assert not imported(done) & HEAVY - {"pydantic", "pydantic_core"}  # typer takes these for any command's help
+
+
+def test_doctor_as_text_and_json():
+    text = nexttrial("doctor")
+    assert (text.returncode, text.stderr) == (0, "")
+    assert "kernels:\n  lanes: " in text.stdout
+    found = json.loads(nexttrial("doctor", "--format", "json").stdout)
+    assert found["libraries"]["numba"] in text.stdout
+
+
+def test_preview_as_json_writes_nothing(tmp_path):
+    done = nexttrial("run", PLAIN, "--preview", "--format", "json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)["preview"]
+    assert [(row["design"], row["analysis"]) for row in rows] == [
+        (design, analysis) for design in ("villages_24", "villages_32") for analysis in ("lmm", "mixed_ancova")
+    ]
+    first, _, second, _ = [row["power"] for row in rows]
+    assert 0.5 < first < second < 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_preview_of_stored_scores_says_why_there_is_none():
+    done = CliRunner().invoke(app, ["run", str(SCENARIO), "--preview", "--design", "vil_1"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    said = " ".join(done.stdout.replace("│", " ").split())
+    assert "no preview:" in said
+    assert "`gaussian`" in said
+
+
+def test_explain_comes_before_the_result(tmp_path):
+    arguments = ["run", PLAIN, "--replicates", "16", "--design", "villages_24", "--workers", "1", "--quiet"]
+    done = nexttrial(*arguments, "--explain", "--format", "json", "--out", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    assert "how it is computed" in done.stderr and "lanes" in done.stderr
+    assert json.loads(done.stdout)["replicates"] == 16

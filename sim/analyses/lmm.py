@@ -36,7 +36,7 @@ class Lmm(MixedPart):
     baseline: Literal["covariate", "constrained", "free"] = "covariate"
     village_by_visit: bool = True
     district: Literal["fixed", "random"] = "fixed"
-    """Districts as fixed effects, or as a random intercept above that of the village."""
+    """Districts as fixed effects, or as a random intercept above that of the village; a single one is neither."""
     needs_control: ClassVar[bool] = True
     example = {"kind": "lmm"}
 
@@ -82,6 +82,10 @@ class Lmm(MixedPart):
         weight[at_final] = arm_contrast(allocation.contrast, len(allocation.arms))
         return columns, weight
 
+    def has_random_districts(self, allocation: Allocation) -> bool:
+        """Whether districts have a random intercept, which takes more than one district."""
+        return self.district == "random" and bool((allocation.district != allocation.district[0]).any())
+
     def _random(self, allocation: Allocation, n_visit: int, first: int) -> tuple[Ints, Ints]:
         """Blocks (N,) and columns (N, T, L): cluster, [group in village], [village by visit], [district].
 
@@ -95,7 +99,7 @@ class Lmm(MixedPart):
             by_visit = np.broadcast_to(terms.max() + 1 + np.arange(n_visit), column.shape[:2])
             column = np.concatenate([column, by_visit[:, :, None]], axis=2)
         block = allocation.random_cluster
-        if self.district == "random":
+        if self.has_random_districts(allocation):
             column = np.where(column >= 0, column + (block * (column.max(initial=-1) + 1))[:, None, None], -1)
             district = np.full((*column.shape[:2], 1), column.max(initial=-1) + 1)
             block, column = (

@@ -249,10 +249,10 @@ def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict
     """The same measures from the conditional rejection probabilities, in cells where every valid fit has one.
 
     Their mean has MCSE sd / sqrt(n), a failed fit counting 0 or 1 as before. `power_counted` is the share of rejections
-    beside it, `variance_reduction` the ratio of the two variances. Where demand inflates estimates, power net of it is
-    counted. Reference: Blackwell 1947, doi:10.1214/aoms/1177730497.
+    beside it, `variance_reduction` the variance p (1 - p) of a counted rejection, at that mean p, over theirs. Where
+    demand inflates estimates, power net of it is counted. Reference: Blackwell 1947, doi:10.1214/aoms/1177730497.
     """
-    p, n = fits.reject_probability, fits.n_row
+    p, n = fits.reject_probability, fits.n_row.astype(float)
     is_conditional = (_sum(fits.is_valid & np.isnan(p), fits) == 0) & (_sum(fits.is_valid, fits) > 0)
 
     def mean(x: Real, n: Real) -> tuple[Real, Real, Real]:
@@ -274,10 +274,11 @@ def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict
         name: Measured(*(np.where(keep[name], a, b) for a, b in zip(ours[name], counted[name], strict=True)))
         for name in counted
     }
-    share, (_, variance, fourth) = counted["power"], mean(np.where(fits.is_valid, p, 0.0), n)
-    ratio = np.where(is_conditional, share.estimate * (1 - share.estimate) / variance, np.nan)
-    chosen["variance_reduction"] = normal(ratio, ratio * np.sqrt((fourth - variance**2) / n) / variance)
-    chosen["power_counted"] = Measured(*(np.where(is_conditional, x, np.nan) for x in share))
+    centre, variance, fourth = mean(np.where(fits.is_valid, p, 0.0), n)
+    ratio = np.where(is_conditional, centre * (1 - centre) / variance, np.nan)
+    spread = np.sqrt((fourth - variance**2 * (n - 3) / (n - 1)) / n)  # of the variance
+    chosen["variance_reduction"] = normal(ratio, ratio * spread / variance)
+    chosen["power_counted"] = Measured(*(np.where(is_conditional, x, np.nan) for x in counted["power"]))
     return chosen
 
 

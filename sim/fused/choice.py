@@ -62,7 +62,7 @@ def choose(
     why = _not_hot(model, missingness, allocation, analysis)
     if why:
         return Route(None, why, np.zeros(len(TRUTHS)), why, False)
-    assert allocation.contrast.control is not None
+    assert allocation.contrast.control is not None  # both analyses need one
     weight = {allocation.contrast.treated: 1.0, allocation.contrast.control: -1.0}
     mean = model.means(names, effect, allocation.arms)[:, :, -1]
     value = np.array([sum(w * mean[truth, arm] for arm, w in weight.items()) for truth in range(len(TRUTHS))])
@@ -71,7 +71,7 @@ def choose(
         terms = set() if not allocation.has_villages else {"village"}
         if allocation.has_villages and analysis.village_by_visit:
             terms.add("village by visit")
-        if analysis.district == "random":
+        if analysis.has_random_districts(allocation):
             terms.add("district")
         hot = over_visits(people, scores, streams, weight, baseline=analysis.baseline, terms=frozenset(terms))
     else:
@@ -91,7 +91,7 @@ def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any
         return f"missingness kind `{missingness.kind}` may be intermittent"
     if analysis.method != "reml" or analysis.df == "between-within":
         return f"method `{analysis.method}` with df `{analysis.df}` has no kernel in lanes"
-    has_district = isinstance(analysis, Lmm) and analysis.district == "random"
+    has_district = isinstance(analysis, Lmm) and analysis.has_random_districts(allocation)
     if strata_and_districts(allocation, districts=not has_district).shape[1]:
         return "strata or districts are fixed effects"
     if has_district and not allocation.has_villages:
@@ -111,16 +111,16 @@ def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any
 
 
 def _not_conditional(model: Any, allocation: Allocation, analysis: Any) -> str:
-    """Why the conditional rejection probability does not hold for an analysis in lanes; empty if it does."""
+    """Why the conditional rejection probability does not hold for an analysis in lanes; empty if it does.
+
+    Districts need no term of their own here: where they are not random there is one, which the visits' means take up.
+    """
     with_village = allocation.has_villages
-    has_district = isinstance(analysis, Lmm) and analysis.district == "random"
-    if model.sd("sd_district") > 0 and not has_district:
-        return "districts vary and the analysis has no district intercept"
+    if with_village and model.sd("sd_training_group") > 0:
+        return "training groups vary and the analysis has no such term"
     if isinstance(analysis, Lmm):
         if with_village and model.sd("sd_village_by_visit") > 0 and not analysis.village_by_visit:
             return "villages vary by visit and the analysis has no such term"
-        if model.sd("sd_training_group") > 0 and (allocation.training_group >= 0).any():
-            return "training groups vary and the analysis has no such term"
     elif with_village and (model.sd("sd_village") > 0 or model.sd("sd_village_by_visit") > 0):
         return "given the baseline scores, villages do not vary as the analysis says"
     elif model.sd_residual_trained is not None and not analysis.residual_by_arm:
@@ -140,8 +140,8 @@ def _people(allocation: Allocation) -> Population:
         return np.where(number >= 0, names[number], -1) if len(names) else np.full(len(number), -1)
 
     return Population(
-        size, arm, district, name(village, allocation.village_name), name(group, allocation.group_name), trained[arm],
-        allocation.cluster[order], allocation.member[order],
+        size.astype(np.int32), arm, district, name(village, allocation.village_name),
+        name(group, allocation.group_name), trained[arm], allocation.cluster[order], allocation.member[order],
     )  # fmt: skip
 
 

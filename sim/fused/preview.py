@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from scipy import special
 
 from sim.kernels import ancova_lanes, nested_lanes
 from sim.kernels.noncentral import t_power, t_sf
@@ -26,16 +27,22 @@ class Preview(NamedTuple):
     power: float
 
 
-def preview(expected: tuple[Floats, Floats, Floats], effect: float, alpha: float, sides: int) -> Preview:
-    """Power of one contrast from its expected (f, df/d theta (m,), information (m, m))."""
+def preview(
+    expected: tuple[Floats, Floats, Floats], effect: float, alpha: float, sides: int, *, is_normal: bool
+) -> Preview:
+    """Power of one contrast from its expected (f, df/d theta (m,), information (m, m)).
+
+    sides : 2, or 1 for an upper one-sided test.  is_normal : the test is a z test, of infinite df.
+    """
     f, gradient, information = expected
-    df = float(2.0 * f**2 / (gradient @ np.linalg.solve(information, gradient)))
     error = float(np.sqrt(f))
     ncp = effect / error
+    if is_normal:
+        above, below = special.ndtr(special.ndtri(alpha / sides) + np.array([ncp, -ncp]))
+        return Preview(error, np.inf, float(above + below if sides == 2 else above))
+    df = float(2.0 * f**2 / (gradient @ np.linalg.solve(information, gradient)))
     if sides == 2:
         return Preview(error, df, float(t_power(df, ncp, alpha)))
-    from scipy import special
-
     return Preview(error, df, float(t_sf(special.stdtrit(df, 1 - alpha), df, ncp)))
 
 

@@ -166,7 +166,7 @@ def over_visits(
         contrast[cell[arm, -1]] += share
     covariance = scores.participant[0]
     shared = covariance[0, 1]
-    has = [name in terms for name in ("village by visit", "village", "district")]
+    has = ("village by visit" in terms, "village" in terms, "district" in terms)
     sd = (scores.sd_village_by_visit, scores.sd_village, scores.sd_district)
     start = np.array([covariance[0, 0] - shared, shared, *(s * s for s, fitted in zip(sd, has, strict=True) if fitted)])
     shape = nested_lanes.Nested(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from sim.fused.preview import preview
@@ -46,15 +47,21 @@ def explain_rows(scenario: Scenario) -> list[dict[str, str]]:
 
 
 def preview_rows(scenario: Scenario) -> list[dict[str, Any]]:
-    """Power by the noncentral t of each design and analysis that can be had without replicates; else why not."""
+    """Power by the noncentral t of each design and analysis that can be had without replicates; else why not.
+
+    An analysis whose model is not the one that scores are drawn from has none: its standard error is not that of the
+    model. df: None for a z test.
+    """
     hypotheses, rows = scenario.file.hypotheses, []
     for design in scenario.file.designs:
-        for label, route in zip(scenario.file.analyses, routes(scenario, design, 0), strict=True):
-            row: dict[str, Any] = {"design": design, "analysis": label, "power": None, "because": route.why}
-            if route.hot:
-                found = preview(route.hot.expected(), float(route.effect[0]), hypotheses.alpha, hypotheses.sides)
-                row |= {"power": found.power, "standard_error": found.standard_error, "df": found.df}
-                row["because"] = ""
+        for (label, analysis), route in zip(scenario.file.analyses.items(), routes(scenario, design, 0), strict=True):
+            row: dict[str, Any] = dict.fromkeys(("design", "analysis", "power", "standard_error", "df", "because"))
+            row |= {"design": design, "analysis": label, "because": route.why or route.counted}
+            if route.hot and not route.counted:
+                level, effect = (hypotheses.alpha, hypotheses.sides), float(route.effect[0])
+                found = preview(route.hot.expected(), effect, *level, is_normal=analysis.df == "z")
+                row |= {"power": found.power, "standard_error": found.standard_error}
+                row["df"] = found.df if np.isfinite(found.df) else None
             rows.append(row)
     return rows
 
@@ -73,6 +80,7 @@ def preview_table(scenario: Scenario) -> Table:
         if row["power"] is None:
             table.add_row(row["design"], row["analysis"], "", "", "", f"no preview: {row['because']}")
         else:
-            numbers = (f"{row['standard_error']:.4f}", f"{row['df']:.1f}", f"{row['power']:.3f}")
+            df = "inf" if row["df"] is None else f"{row['df']:.1f}"
+            numbers = (f"{row['standard_error']:.4f}", df, f"{row['power']:.3f}")
             table.add_row(row["design"], row["analysis"], *numbers, "")
     return table

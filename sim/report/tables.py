@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sim.run.blocks import routes
 from sim.run.job import Result
 
 
@@ -49,7 +50,8 @@ def _cell(row: pd.DataFrame, digits: int = 2) -> str:
 
 
 def _short(mcse: float) -> str:
-    return f"{mcse:.3f}".lstrip("0") if mcse < 1 else f"{mcse:.2f}"
+    digits = 4 if 0 < mcse < 0.0005 else 3  # an error that is not 0 is not shown as 0
+    return f"{mcse:.{digits}f}".lstrip("0") if mcse < 1 else f"{mcse:.2f}"
 
 
 def _table(title: str, caption: str, columns: Iterable[str]) -> Table:
@@ -97,6 +99,7 @@ def _power(result: Result) -> Table:
         if measure != "power"
         else ""
     )
+    note += _estimator(result)
     several = len(outcomes) > 1
     of_all = "any, all: of the outcomes. " if several else ""
     of_rule = f"{rule}: after adjusting the {len(outcomes)} outcomes for one another. " if rule != "none" else ""
@@ -127,14 +130,44 @@ def _power(result: Result) -> Table:
     return table
 
 
+def _estimator(result: Result) -> str:
+    """How power and type I error of the primary analysis are estimated where rejections are not merely counted."""
+    file = result.scenario.file
+    if file.hypotheses.estimator == "counting":
+        return ""
+    primary, found = file.hypotheses.primary_analysis, []
+    for design in file.designs:
+        ratio = _measure(result, "variance_reduction", design=design, analysis=primary, truth="alternative")
+        if not ratio.empty:
+            found.append((design, float(ratio["estimate"].iloc[0])))
+    if not found:
+        return " Estimator: counted rejections; `run --explain` says why not the conditional probability."
+    position = list(file.analyses).index(primary)
+    is_approximate = any(routes(result.scenario, design, 0)[position].approximate for design, _ in found)
+    low, high = (f"{pick(ratio for _, ratio in found):.0f}" for pick in (min, max))
+    counted = [design for design in file.designs if design not in dict(found)]
+    said = [
+        f" Estimator: mean conditional rejection probability{', approximate' if is_approximate else ''}; variance of "
+        f"power {low if low == high else f'{low} to {high}'} times below that of counting (`power_counted` in "
+        "summary.csv)."
+    ]
+    if is_approximate:
+        said.append("Approximate: it leaves out what the pattern of missing scores tells of those seen.")
+    if counted:
+        said.append(f"Counted: {_fold(counted)}.")
+    if file.hypotheses.multiplicity != "none":
+        said.append("Adjusted and family measures are counted.")
+    return " ".join(said)
+
+
 def _methods(result: Result) -> Table:
     """Type I error of every analysis: the mean over the outcomes, and the largest."""
-    analyses = list(result.scenario.file.analyses)
+    analyses, hypotheses = list(result.scenario.file.analyses), result.scenario.file.hypotheses
     table = _table(
         "Type I error of every analysis: mean over the outcomes (largest)",
         "Nominal level "
-        f"{result.scenario.file.hypotheses.alpha:g}, each rate ±{_short(_typical_mcse(result))}. An analysis far above "
-        "it cannot be planned with, whatever its power.",
+        f"{hypotheses.alpha:g}, each {'rate' if hypotheses.estimator == 'counting' else 'counted rate'} "
+        f"±{_short(_typical_mcse(result))}. An analysis far above it cannot be planned with, whatever its power.",
         ["design", *analyses],
     )
     for design in result.scenario.file.designs:

@@ -6,11 +6,11 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from run_support import plain_trial, small_scenario
+from run_support import nested_trial, plain_trial, small_scenario
 
 from sim.report.calendar import calendar_frame
 from sim.report.figures import power_figure
-from sim.report.tables import designs_json, headline_measure, run_tables
+from sim.report.tables import _short, designs_json, headline_measure, run_tables
 from sim.run.blocks import realise
 from sim.run.job import run
 from sim.run.store import Store
@@ -95,3 +95,48 @@ def test_calendar_frame_of_people_trained_one_by_one_has_a_row_for_each(plain):
     assert len(frame) == 60
     assert (frame["trained"] + frame["untreated_on_its_clock"] == 1).all()
     assert frame["trained"].sum() == (frame["arm"] == "treated").sum() == 30
+
+
+VILLAGES = {"kind": "village", "districts": 1, "villages_per_district": 8, "village_size": {"mean": 8}}
+
+
+def table_of(tmp_path, analysis, **changes):
+    analyses = {"lmm": {"kind": "lmm", "baseline": "constrained"}, "wrong": {"kind": "ancova"}}
+    primary = {"primary_analysis": analysis, "estimator": "conditional"} | changes
+    scenario = nested_trial(VILLAGES, analyses=analyses, replicates=64, calendars=1, **primary)
+    result = run(scenario, Store(tmp_path, scenario), 1, lambda done, total: None, new_run=False)
+    return result, " ".join(printed(result).split())
+
+
+@pytest.mark.parametrize(("slope", "is_approximate"), [(0.0, False), (-0.4, True)])
+def test_tables_name_the_conditional_estimator_and_what_it_gains(tmp_path, slope, is_approximate):
+    result, text = table_of(tmp_path, "lmm", slope=slope)
+    kept = result.summary.query("analysis == 'lmm' and truth == 'alternative' and outcome == 'score'")
+    kept = kept.set_index("measure")
+    power, counted = kept.loc["power"], kept.loc["power_counted"]
+    ratio = kept.loc["variance_reduction", "estimate"]
+    named = "mean conditional rejection probability" + (", approximate" if is_approximate else "")
+    assert f"Estimator: {named}; variance of power {ratio:.0f} times below that of counting" in text
+    assert ("Approximate: it leaves out" in text) == is_approximate
+    assert "each counted rate" in text
+    assert f"{power['estimate']:.2f} ±{power['mcse']:.3f}".replace("±0", "±") in text
+    assert power["mcse"] < counted["mcse"]
+    assert "type_1_error_counted" in set(result.summary["measure"])
+
+
+def test_tables_say_that_adjusted_power_is_counted(tmp_path):
+    assert "Adjusted and family measures are counted." in table_of(tmp_path, "lmm", multiplicity="holm")[1]
+
+
+def test_tables_say_when_nothing_could_be_conditional(tmp_path):
+    assert "Estimator: counted rejections; `run --explain` says why" in table_of(tmp_path, "wrong")[1]
+
+
+def test_tables_of_counted_power_do_not_speak_of_estimators(plain):
+    text = printed(plain)
+    assert "Estimator" not in text and "counted rate" not in text
+
+
+@pytest.mark.parametrize(("mcse", "shown"), [(0.0, ".000"), (0.0004, ".0004"), (0.0123, ".012"), (1.234, "1.23")])
+def test_error_that_is_not_zero_is_not_shown_as_zero(mcse, shown):
+    assert _short(mcse) == shown
