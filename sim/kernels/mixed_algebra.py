@@ -3,24 +3,47 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-# No wrappers for calls from Python, which would take most of the compilation.
+from sim.lanes import lane_kernel
+
+# For functions that allocate; all others are lane_kernels.  Without wrappers for calls from Python, which would take
+# most of the compilation.
 kernel: Any = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
 
 
-@kernel
-def sweep(A, n, tolerance):  # type: ignore[no-untyped-def]
+def _flat(typingctx: Any, array: Any) -> Any:
+    """A C-ordered array as a vector (reshape would call a function that looks at every axis)."""
+    if array.layout != "C":
+        raise TypingError(f"{array} is not in C order")
+    vector = types.Array(array.dtype, 1, "C")
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        old, new = context.make_array(array)(context, builder, args[0]), context.make_array(vector)(context, builder)
+        set_up: Any = populate_array
+        set_up(new, old.data, [old.nitems], [old.itemsize], old.itemsize, old.meminfo)
+        return new._getvalue()
+
+    return vector(array), code
+
+
+flat: Any = intrinsic(_flat)
+
+
+@lane_kernel
+def sweep(A, n, tolerance, diagonal):  # type: ignore[no-untyped-def]
     """Sweep the first n pivots of the symmetric A in place; log of their product, NaN if one is not positive.
 
     [A_11 A_12; A_21 a_22] becomes [A_11^-1, A_11^-1 A_12; .., a_22 - A_21 A_11^-1 A_12].  A pivot must exceed tolerance
-    x the diagonal element it came from.
+    x the diagonal element it came from; diagonal (n,) is workspace.
     """
     log_det = 0.0
     product = 1.0  # of pivots; its logarithm is taken before it leaves the range of numbers
-    diagonal = np.zeros(n)
     for i in range(n):
         diagonal[i] = A[i, i]
     for k in range(n):
@@ -44,10 +67,18 @@ def sweep(A, n, tolerance):  # type: ignore[no-untyped-def]
     return log_det + np.log(product)
 
 
-@kernel
+@lane_kernel
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """target = source, of one size, C order (assignment of a slice could allocate)."""
+    a, b = flat(source), flat(target)
+    for k in range(b.size):
+        b[k] = a[k]
+
+
+@lane_kernel
 def dot(A, B):  # type: ignore[no-untyped-def]
     """Sum of the elementwise product, in eight running sums."""
-    a, b = A.reshape(-1), B.reshape(-1)
+    a, b = flat(A), flat(B)
     t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = 0.0
     n = a.size - a.size % 8
     for i in range(0, n, 8):
@@ -64,10 +95,10 @@ def dot(A, B):  # type: ignore[no-untyped-def]
     return ((t0 + t1) + (t2 + t3)) + ((t4 + t5) + (t6 + t7))
 
 
-@kernel
+@lane_kernel
 def combine(x, A, out):  # type: ignore[no-untyped-def]
     """out = sum of x[b] A[b]: A (b, n), out of size n."""
-    o = out.reshape(-1)
+    o = flat(out)
     o[:] = 0.0
     for b in range(x.size):
         if x[b] != 0.0:
@@ -77,7 +108,7 @@ def combine(x, A, out):  # type: ignore[no-untyped-def]
                 o[i] += share * a[i]
 
 
-@kernel
+@lane_kernel
 def unpack(packed, C):  # type: ignore[no-untyped-def]
     """Symmetric C (r, r) from its lower triangle by rows."""
     at = 0
@@ -87,7 +118,7 @@ def unpack(packed, C):  # type: ignore[no-untyped-def]
             at += 1
 
 
-@kernel
+@lane_kernel
 def pack_twice(C, packed):  # type: ignore[no-untyped-def]
     """Lower triangle of C by rows, off-diagonals doubled, so that its dot product with a packed S is tr(C S)."""
     at = 0
@@ -97,7 +128,7 @@ def pack_twice(C, packed):  # type: ignore[no-untyped-def]
             at += 1
 
 
-@kernel
+@lane_kernel
 def total(x):  # type: ignore[no-untyped-def]
     """Sum of a vector."""
     s = 0.0

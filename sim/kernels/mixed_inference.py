@@ -12,22 +12,68 @@ References: Kenward, Roger 1997, doi:10.2307/2533558; Halekoh, Hojsgaard 2014, d
 Kuznetsova et al. 2017, doi:10.18637/jss.v082.i13 (lmerTest).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from sim.kernels.mixed_algebra import combine, kernel, sweep, unpack
+from sim.kernels.mixed_algebra import combine, sweep, unpack
+from sim.kernels.mixed_layout import Bool, Float, Int
 from sim.kernels.mixed_likelihood import lane_product, subtract_gram
 from sim.kernels.mixed_residual import along_curvature, weighted_bends
+from sim.lanes import inline, lane_kernel
 
 SATTERTHWAITE, SATTERTHWAITE_EXPECTED, BETWEEN_WITHIN, NORMAL = 0, 1, 2, 3
 KENWARD_ROGER, KENWARD_ROGER_OBSERVED, KENWARD_ROGER_2 = 4, 5, 6  # all others come before
 
 
-@kernel
-def inverse_information(information, free, W):  # type: ignore[no-untyped-def]
+class Inference(NamedTuple):
+    """What inference leaves (the first four), and its workspace; n rows in the largest joint test."""
+
+    W: Float  # (m, m)
+    covariance: Float  # (p, p) of the coefficients
+    column_df: Float  # (p,) between-within
+    out: Float  # (3, Q) estimate, standard error, df
+    expected: Float  # (m, m) information
+    equation: Float  # (m, m)
+    vector: Float  # (2, m)
+    order: Int  # (m,)
+    free: Bool  # (m,)
+    g: Float  # (p,)
+    square: Float  # (3, n + 1, n + 1)
+    rows: Float  # (2, n, p)
+    estimate: Float  # (3, n)
+    t: Float  # (m, n, n)
+    level: Int  # (p,)
+    met: Bool  # (blocks,)
+
+
+def inference_room(p: int, m: int, Q: int, n: int, n_block: int) -> Inference:
+    """Room for p coefficients, m variances, Q contrasts, joint tests of up to n rows."""
+    return Inference(
+        np.zeros((m, m)),
+        np.zeros((p, p)),
+        np.zeros(p),
+        np.zeros((3, Q)),
+        np.zeros((m, m)),
+        np.zeros((m, m)),
+        np.zeros((2, m)),
+        np.zeros(m, np.int64),
+        np.zeros(m, np.bool_),
+        np.zeros(p),
+        np.zeros((3, n + 1, n + 1)),
+        np.zeros((2, n, p)),
+        np.zeros((3, n)),
+        np.zeros((m, n, n)),
+        np.zeros(p, np.int64),
+        np.zeros(n_block, np.bool_),
+    )
+
+
+@lane_kernel
+def inverse_information(information, room):  # type: ignore[no-untyped-def]
     """W = inverse over the free components, zero elsewhere; False if it is not positive definite."""
-    m = free.size
-    A, scale, n = np.zeros((m, m)), np.zeros(m), 0
-    index = np.zeros(m, np.int64)
+    W, A, scale, index, free = room.W, room.equation, room.vector[0], room.order, room.free
+    m, n = free.size, 0
     for k in range(m):
         if free[k]:
             if not information[k, k] > 0.0:
@@ -38,7 +84,7 @@ def inverse_information(information, free, W):  # type: ignore[no-untyped-def]
     for i in range(n):
         for j in range(n):
             A[i, j] = information[index[i], index[j]] * scale[i] * scale[j]
-    if np.isnan(sweep(A[:n, :n], n, 1e-12)):
+    if np.isnan(sweep(A[:n, :n], n, 1e-12, room.vector[1])):
         return False
     W[:] = 0.0
     for i in range(n):
@@ -47,7 +93,7 @@ def inverse_information(information, free, W):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@lane_kernel
 def form(x, A, y):  # type: ignore[no-untyped-def]
     """x'A y over the first entries of A."""
     total = 0.0
@@ -59,20 +105,19 @@ def form(x, A, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel
+@lane_kernel
 def _gradient(g, C_k, gradient):  # type: ignore[no-untyped-def]
     for k in range(gradient.size):
         gradient[k] = -form(g, C_k[k], g)
 
 
-@kernel
-def contrasts(method, contrast, constant, W, column_df, covariance, fx, out):  # type: ignore[no-untyped-def]
-    """Estimate, standard error (from `covariance`) and df of each contrast into out (3, Q).
+@lane_kernel
+def contrasts(method, contrast, constant, covariance, fx, room):  # type: ignore[no-untyped-def]
+    """Estimate, standard error (from `covariance`) and df of each contrast into room.out (3, Q).
 
     constant (Q,) is added to the estimates: what centring took from them.
     """
-    p, m = contrast.shape[1], fx.score.size
-    g, gradient = np.zeros(p), np.zeros(m)
+    p, W, out, g, gradient = contrast.shape[1], room.W, room.out, room.g, room.vector[0]
     for row in range(contrast.shape[0]):
         c = contrast[row]
         estimate = constant[row]
@@ -82,7 +127,7 @@ def contrasts(method, contrast, constant, W, column_df, covariance, fx, out):  #
         out[1, row] = np.sqrt(form(c, covariance, c))
         out[2, row] = np.inf
         if method == BETWEEN_WITHIN:
-            out[2, row] = _least_df(contrast[row : row + 1], column_df)
+            out[2, row] = _least_df(contrast[row : row + 1], room.column_df)
         elif method != NORMAL:
             for i in range(p):
                 g[i] = 0.0
@@ -95,7 +140,7 @@ def contrasts(method, contrast, constant, W, column_df, covariance, fx, out):  #
             out[2, row] = 2.0 * f * f / form(gradient, W, gradient)
 
 
-@kernel
+@lane_kernel
 def _least_df(rows, column_df):  # type: ignore[no-untyped-def]
     """Between-within: the least df of the coefficients that the rows use."""
     least = np.inf
@@ -106,25 +151,26 @@ def _least_df(rows, column_df):  # type: ignore[no-untyped-def]
     return least
 
 
-@kernel
-def joint_test(method, L, constant, W, column_df, covariance, fx):  # type: ignore[no-untyped-def]
+@lane_kernel
+def joint_test(method, L, constant, fx, room):  # type: ignore[no-untyped-def]
     """F, its numerator and denominator df of the test that L (n, p) beta + constant (n,) = 0."""
     n, p = L.shape
-    m = fx.score.size
-    LPL, P = np.zeros((n, n)), np.zeros((n, n))
-    phi = fx.inverse
+    LPL, P, phi, W = room.square[0, :n, :n], room.square[1, :n, :n], fx.inverse, room.W
     for i in range(n):
-        P[i, i] = 1.0
         for j in range(n):
+            P[i, j] = 1.0 if i == j else 0.0
             LPL[i, j] = form(L[i], phi, L[j])
     _jacobi(LPL, P)
     largest = 0.0
     for i in range(n):
         largest = max(largest, LPL[i, i])
-    rows, estimate, d, q = np.zeros((n, p)), np.zeros(n), np.zeros(n), 0
+    rows, estimate, d, q = room.rows[0], room.estimate[0], room.estimate[1], 0
     for i in range(n):
         if LPL[i, i] > 1.4901161193847656e-08 * largest:  # lmerTest's tolerance, sqrt(machine epsilon)
             d[q] = LPL[i, i]
+            estimate[q] = 0.0
+            for j in range(p):
+                rows[q, j] = 0.0
             for k in range(n):
                 estimate[q] += P[k, i] * constant[k]
                 for j in range(p):
@@ -135,26 +181,27 @@ def joint_test(method, L, constant, W, column_df, covariance, fx):  # type: igno
     if q == 0:
         return np.nan, 0.0, np.nan
     rows = rows[:q]
-    wald = _wald(rows, estimate, covariance)
+    wald = _wald(rows, estimate, room.covariance, room.square[2, : q + 1, : q + 1], room.estimate[2])
     if method == NORMAL:
         return wald / q, float(q), np.inf
     if method == BETWEEN_WITHIN:
-        return wald / q, float(q), _least_df(rows, column_df)
-    G = np.zeros((q, p))  # rows Phi l_i / sqrt(d_i)
+        return wald / q, float(q), _least_df(rows, room.column_df)
+    G = room.rows[1, :q]  # rows Phi l_i / sqrt(d_i)
     for i in range(q):
         for j in range(p):
+            G[i, j] = 0.0
             for k in range(p):
                 G[i, j] += phi[j, k] * rows[i, k] / np.sqrt(d[i])
     if method >= KENWARD_ROGER:
-        return _kenward_roger_f(wald, G, W, fx.C_k)
-    gradient, nu = np.zeros(m), np.zeros(q)
+        return _kenward_roger_f(wald, G, W, fx.C_k, room.t)
+    gradient, nu = room.vector[0], room.estimate[2, :q]
     for i in range(q):
         _gradient(G[i], fx.C_k, gradient)
         nu[i] = 2.0 / form(gradient, W, gradient)
     return wald / q, float(q), _combined_df(nu)
 
 
-@kernel
+@lane_kernel
 def _combined_df(nu):  # type: ignore[no-untyped-def]
     """Denominator df of a mean of squared t statistics with df nu, as in lmerTest."""
     q = nu.size
@@ -170,25 +217,24 @@ def _combined_df(nu):  # type: ignore[no-untyped-def]
     return 2.0 * E / (E - q)
 
 
-@kernel
-def _wald(rows, estimate, covariance):  # type: ignore[no-untyped-def]
-    """(L beta)'(L covariance L')^-1 L beta."""
+@inline
+def _wald(rows, estimate, covariance, A, diagonal):  # type: ignore[no-untyped-def]
+    """(L beta)'(L covariance L')^-1 L beta; A (q + 1, q + 1) and diagonal (q,) are workspace."""
     q = rows.shape[0]
-    A = np.zeros((q + 1, q + 1))
+    A[q, q] = 0.0
     for i in range(q):
         for j in range(q):
             A[i, j] = form(rows[i], covariance, rows[j])
         A[i, q] = A[q, i] = estimate[i]
-    if np.isnan(sweep(A, q, 1e-14)):
+    if np.isnan(sweep(A, q, 1e-14, diagonal)):
         return np.nan
     return -A[q, q]
 
 
-@kernel
-def _kenward_roger_f(wald, G, W, C_k):  # type: ignore[no-untyped-def]
+@inline
+def _kenward_roger_f(wald, G, W, C_k, t):  # type: ignore[no-untyped-def]
     """Scaled F of Kenward and Roger 1997, section 3, with the guards of pbkrtest."""
     q, m = G.shape[0], W.shape[0]
-    t = np.zeros((m, q, q))
     for k in range(m):
         for i in range(q):
             for j in range(q):
@@ -217,7 +263,7 @@ def _kenward_roger_f(wald, G, W, C_k):  # type: ignore[no-untyped-def]
     return scale * wald / q, float(q), ddf
 
 
-@kernel
+@inline
 def _jacobi(A, P):  # type: ignore[no-untyped-def]
     """Eigenvalues of the symmetric A on its diagonal, eigenvectors in the columns of P (the identity at first)."""
     n = A.shape[0]
@@ -248,7 +294,7 @@ def _jacobi(A, P):  # type: ignore[no-untyped-def]
                     P[k, j], P[k, i] = c * x - s * y, s * x + c * y
 
 
-@kernel
+@lane_kernel
 def kenward_roger_covariance(is_second, theta, W, table, lay, st, wk, out):  # type: ignore[no-untyped-def]
     """Phi_A into out (p, p)."""
     fx, res = wk.fixed, wk.residual
@@ -294,7 +340,7 @@ def kenward_roger_covariance(is_second, theta, W, table, lay, st, wk, out):  # t
             out[i, j] = out[j, i] = 0.5 * (out[i, j] + out[j, i])
 
 
-@kernel
+@lane_kernel
 def _in_basis(x, lay, st, wk, C):  # type: ignore[no-untyped-def]
     """C = sum of x[b] U_b."""
     bk = wk.blocks
@@ -312,7 +358,7 @@ def _in_basis(x, lay, st, wk, C):  # type: ignore[no-untyped-def]
     subtract_gram(1.0, 0, bk.Q.shape[0], bk.Q, bk.N_k, lay, C)
 
 
-@kernel
+@inline
 def _block_bends(W, n_residual, lay, wk, C):  # type: ignore[no-untyped-def]
     """Add the blocks' own part of sum W_kl C_kl: -2 P_k'D P_l, C_kg, C_gh."""
     bk, start = wk.blocks, lay.term_start

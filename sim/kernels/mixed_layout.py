@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.kernels.mixed_algebra import kernel
+from sim.lanes import LANES
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ class Layout(NamedTuple):
     n_column: int  # r
     n_block: int
     n_active: int  # A, most columns of z in use in one block
-    lanes: int  # blocks, raised to a multiple of 8
+    lanes: int  # blocks, raised to a multiple of LANES
     member: Int  # participants ordered by cell
     cell_start: Int  # into member
     cell_class: Int
@@ -88,6 +88,7 @@ class Fixed(NamedTuple):
     B: Float  # (m, p, p) Phi C_k
     h: Float  # (m, p) C_k a
     h_scaled: Float  # (m, p) Phi h_k
+    trace: Float  # (m,) (log|V|)_k
     score: Float  # (m,)
     average: Float  # (m, m)
     observed: Float  # (m, m)
@@ -159,7 +160,7 @@ def lay_out(
     active = np.concatenate([in_use, rest], axis=1) if n_block else np.zeros((0, 0), np.int64)
     position = np.full((n_block, n_column), -1, np.int64)
     np.put_along_axis(position, active, np.arange(n_active)[None], axis=1)
-    lanes = -(-n_block // 8) * 8
+    lanes = -(-n_block // LANES) * LANES
     to_lane = np.append(np.argsort(order), -1)  # -1 stays -1
     in_use_by_cell = np.concatenate([used, np.ones((head.size, n_column - n_shared), bool)], axis=1)
     of_cell, in_cell = np.nonzero(in_use_by_cell)
@@ -235,10 +236,9 @@ def _rows_by_term(block: Int, column: Int, n_block: int) -> tuple[Int, Int]:
     return row, start
 
 
-@kernel
-def allocate_statistics(lay, n_pattern):  # type: ignore[no-untyped-def]
+def allocate_statistics(lay: Layout, n_pattern: int) -> Statistics:
     """Room for the statistics of one replicate with up to n_pattern patterns (general basis)."""
-    T, q, r = lay.n_visit, lay.term_start[-1], lay.n_column
+    T, q, r = lay.n_visit, int(lay.term_start[-1]), lay.n_column
     n_b = n_pattern * T * (T + 1) // 2 if lay.is_general else lay.n_class * lay.n_stratum
     N = np.zeros((n_b, q, lay.n_active, lay.lanes))
     M = np.zeros((n_b, q, q, lay.lanes))
@@ -255,10 +255,9 @@ def allocate_statistics(lay, n_pattern):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
-def allocate_work(lay, n_b, n_pattern, n, n_first, n_second):  # type: ignore[no-untyped-def]
+def allocate_work(lay: Layout, n_b: int, n_pattern: int, n: int, n_first: int, n_second: int) -> Work:
     """Work arrays for b basis elements, n residual parameters, and so many values of the table's derivatives."""
-    T, q, r, A, lanes, m = lay.n_visit, lay.term_start[-1], lay.n_column, lay.n_active, lay.lanes, n + lay.n_term
+    T, q, r, A, lanes, m = lay.n_visit, int(lay.term_start[-1]), lay.n_column, lay.n_active, lay.lanes, n + lay.n_term
     packed = r * (r + 1) // 2
     T_general = T if lay.is_general else 1
     residual = Residual(
@@ -286,6 +285,7 @@ def allocate_work(lay, n_b, n_pattern, n, n_first, n_second):  # type: ignore[no
         np.zeros((m, r - 1, r - 1)),
         np.zeros((m, r - 1)),
         np.zeros((m, r - 1)),
+        np.zeros(m),
         np.zeros(m),
         np.zeros((m, m)),
         np.zeros((m, m)),

@@ -2,40 +2,37 @@
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import combine, dot, kernel, pack_twice, sweep, total, unpack
+from sim.kernels.mixed_algebra import combine, copy, dot, pack_twice, sweep, total, unpack
 from sim.kernels.mixed_residual import bends, slopes, weigh
+from sim.lanes import LANES, fma, inline, lane_kernel, load, store
 
 # ---- products over the blocks, in lanes ------------------------------------------------------------------------------
 
 
-@kernel
+@lane_kernel
 def lane_product(A, B, out):  # type: ignore[no-untyped-def]
     """out = A B in each lane: A (q, n, lanes), B (n, c, lanes), out (q, c, lanes)."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            o, a, b = out[i, j], A[i, 0], B[0, j]
-            for z in range(o.size):
-                o[z] = a[z] * b[z]
-            for k in range(1, A.shape[1]):
-                a, b = A[i, k], B[k, j]
-                for z in range(o.size):
-                    o[z] += a[z] * b[z]
+            for z in range(0, out.shape[2], LANES):
+                x = load(A, i, 0, z) * load(B, 0, j, z)
+                for k in range(1, A.shape[1]):
+                    x = fma(load(A, i, k, z), load(B, k, j, z), x)
+                store(out, x, i, j, z)
 
 
-@kernel
+@lane_kernel
 def lane_vector(A, x, out):  # type: ignore[no-untyped-def]
     """out = A x in each lane: A (q, n, lanes), x (n, lanes), out (q, lanes)."""
     for i in range(out.shape[0]):
-        o, a, b = out[i], A[i, 0], x[0]
-        for z in range(o.size):
-            o[z] = a[z] * b[z]
-        for k in range(1, A.shape[1]):
-            a, b = A[i, k], x[k]
-            for z in range(o.size):
-                o[z] += a[z] * b[z]
+        for z in range(0, out.shape[1], LANES):
+            y = load(A, i, 0, z) * load(x, 0, z)
+            for k in range(1, A.shape[1]):
+                y = fma(load(A, i, k, z), load(x, k, z), y)
+            store(out, y, i, z)
 
 
-@kernel
+@lane_kernel
 def subtract_gram(factor, lo, hi, A, B, lay, C):  # type: ignore[no-untyped-def]
     """C -= factor/2 (A'B + B'A) summed over lanes, from rows lo to hi of A and B (q, A, lanes)."""
     half = 0.5 * factor
@@ -63,7 +60,7 @@ def subtract_gram(factor, lo, hi, A, B, lay, C):  # type: ignore[no-untyped-def]
                     C[d, c] -= x
 
 
-@kernel
+@inline
 def _lane_sweep(A, g, log_det_room):  # type: ignore[no-untyped-def]
     """Invert each lane of A = sign(G) + |G|^1/2 M |G|^1/2 in place; log|I + M G|, NaN if V is not positive definite.
 
@@ -117,7 +114,7 @@ def _lane_sweep(A, g, log_det_room):  # type: ignore[no-untyped-def]
 # ---- the criterion ---------------------------------------------------------------------------------------------------
 
 
-@kernel
+@lane_kernel
 def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def]
     """-2 log likelihood at theta; leaves D, F, H, Q, C, Phi and a in wk.  NaN where it is undefined."""
     p = lay.n_column - 1
@@ -131,8 +128,8 @@ def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def
         log_v += _woodbury(theta, lay, st, res, fx, wk.blocks)
         if np.isnan(log_v):
             return np.nan
-    fx.inverse[:] = fx.C
-    log_c = sweep(fx.inverse, p, 1e-15)
+    copy(fx.C, fx.inverse)
+    log_c = sweep(fx.inverse, p, 1e-15, fx.a)
     quadratic = fx.inverse[p, p]
     if not quadratic > 1e-15 * fx.C[p, p]:
         return np.nan
@@ -147,7 +144,7 @@ def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def
     return st.total[0] * np.log(2.0 * np.pi) + log_v + quadratic
 
 
-@kernel
+@inline
 def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """D, F, T, H, Q of all blocks; subtracts N'GH from C and returns the sum of log|I + M G|."""
     M, D, F, g = bk.M, bk.D, bk.F, bk.g
@@ -159,27 +156,30 @@ def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     for i in range(q):
         for j in range(q):
             x, unit = np.sqrt(abs(g[i] * g[j])), 0.0 if i != j else -1.0 if g[i] < 0.0 else 1.0
-            for z in range(lanes):
-                D[i, j, z] = x * M[i, j, z] + unit
+            for z in range(0, lanes, LANES):
+                store(D, x * load(M, i, j, z) + unit, i, j, z)
     log_det = _lane_sweep(D, g, bk.lane)
     if np.isnan(log_det):
         return np.nan
     for i in range(q):
         for j in range(q):
             x = np.sqrt(abs(g[i] * g[j]))
-            for z in range(lanes):
-                D[i, j, z] *= x
+            for z in range(0, lanes, LANES):
+                store(D, x * load(D, i, j, z), i, j, z)
     lane_product(M, D, F)
     for i in range(q):
         for j in range(q):
             x, unit = 1.0 / g[i] if g[i] != 0.0 else 0.0, 1.0 if i == j else 0.0
-            for z in range(lanes):  # D = G F; the first form does not cancel
-                F[i, j, z] = x * D[i, j, z] if x != 0.0 else unit - F[i, j, z]
+            for z in range(0, lanes, LANES):  # D = G F; the first form does not cancel
+                if x != 0.0:
+                    store(F, x * load(D, i, j, z), i, j, z)
+                else:
+                    store(F, unit - load(F, i, j, z), i, j, z)
     lane_product(F, bk.N, bk.H)
     for i in range(q):
         for c in range(lay.n_active):
-            for z in range(lanes):
-                bk.Q[i, c, z] = g[i] * bk.H[i, c, z]
+            for z in range(0, lanes, LANES):
+                store(bk.Q, g[i] * load(bk.H, i, c, z), i, c, z)
     subtract_gram(1.0, 0, q, bk.N, bk.Q, lay, fx.C)
     return log_det
 
@@ -187,14 +187,15 @@ def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
 # ---- its derivatives -------------------------------------------------------------------------------------------------
 
 
-@kernel
+@lane_kernel
 def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def]
     """Score, average and observed information, and C_k, at the theta of the last call of evaluate."""
     fx, res, bk = wk.fixed, wk.residual, wk.blocks
-    n_residual, m = table.begin.size, theta.size
+    n_residual = table.begin.size
     fx.observed[:] = 0.0
     fx.average[:] = 0.0
-    trace = np.zeros(m)  # (log|V|)_k
+    trace = fx.trace  # (log|V|)_k
+    trace[:] = 0.0
     if not is_reml:
         phi = fx.square[0]
         phi[:] = 0.0
@@ -213,11 +214,11 @@ def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untype
     bends(table, lay, st, res, fx.average, fx.observed)
     if lay.lanes > 0:
         _residual_pairs(n_residual, lay, fx, bk)
-    _fixed_effects(phi, trace, is_reml, lay, fx)
+    _fixed_effects(phi, trace, lay, fx)
 
 
-@kernel
-def _fixed_effects(phi, trace, is_reml, lay, fx):  # type: ignore[no-untyped-def]
+@inline
+def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
     """What the fixed effects add: score, and the parts of the information in Phi C_k and h."""
     p, m = lay.n_column - 1, trace.size
     for k in range(m):
@@ -234,52 +235,51 @@ def _fixed_effects(phi, trace, is_reml, lay, fx):  # type: ignore[no-untyped-def
             s = 0.0
             for j in range(p):
                 s += fx.inverse[i, j] * h[j]
-                B[i, j] = 0.0
             scaled[i] = s
-            if is_reml:
+            for j in range(p):
+                s = 0.0
                 for e in range(p):
-                    x = phi[i, e]
-                    for j in range(p):
-                        B[i, j] += x * C_k[e, j]
-                trace[k] += B[i, i]
+                    s += phi[i, e] * C_k[j, e]  # C_k is symmetric
+                B[i, j] = s
+            trace[k] += B[i, i]
         fx.score[k] = -0.5 * (trace[k] + bend)
         for other in range(k + 1):
             bend = dot(h, fx.h_scaled[other])
-            both = 0.0
-            if is_reml:
-                B_other = fx.B[other]
-                for i in range(p):
-                    for j in range(p):
-                        both += B[i, j] * B_other[j, i]
+            both, B_other = 0.0, fx.B[other]
+            for i in range(p):
+                s = 0.0
+                for j in range(p):
+                    s += B[i, j] * B_other[j, i]
+                both += s
             fx.observed[k, other] -= 0.5 * both + bend
             fx.average[k, other] -= 0.5 * bend
             fx.observed[other, k] = fx.observed[k, other]
             fx.average[other, k] = fx.average[k, other]
 
 
-@kernel
+@inline
 def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
     """Of the random terms: C_g, (log|V|)_g and the blocks' part of the information; leaves T, Y, J, eta."""
     q, lanes = bk.M.shape[0], bk.M.shape[2]
     m, A, start, lane = trace.size, lay.n_active, lay.term_start, bk.lane
     T, J, eta = bk.T, bk.J, bk.eta
-    for i in range(A):
-        for z in range(lanes):
-            bk.a[i, z] = fx.a[lay.active[i, z]]
-        for j in range(A):
-            for z in range(lanes):
-                bk.phi[i, j, z] = phi[lay.active[i, z], lay.active[j, z]]
+    for run in range(lay.run_start.size - 1):
+        first, end = lay.run_start[run], lay.run_start[run + 1]
+        for i in range(A):
+            bk.a[i, first:end] = fx.a[lay.active[i, first]]
+            for j in range(A):
+                bk.phi[i, j, first:end] = phi[lay.active[i, first], lay.active[j, first]]
     lane_product(bk.F, bk.M, T)  # symmetric
     lane_product(bk.H, bk.phi, bk.Y)
     lane_vector(bk.H, bk.a, eta)
     for i in range(q):
         for k in range(i + 1):
-            x = J[i, k]
-            x[:] = 0.0
-            for c in range(A):
-                for z in range(lanes):
-                    x[z] += bk.Y[i, c, z] * bk.H[k, c, z]
-            J[k, i] = x
+            for z in range(0, lanes, LANES):
+                x = load(bk.Y, i, 0, z) * load(bk.H, k, 0, z)
+                for c in range(1, A):
+                    x = fma(load(bk.Y, i, c, z), load(bk.H, k, c, z), x)
+                store(J, x, i, k, z)
+                store(J, x, k, i, z)
     for term in range(lay.n_term):
         k = m - lay.n_term + term
         lo, hi = start[term], start[term + 1]
@@ -300,7 +300,7 @@ def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
             fx.average[k, m - lay.n_term + other] = 0.5 * bend
 
 
-@kernel
+@inline
 def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """Of one parameter of R: the blocks' part of C_k and of (log|V|)_k (returned), P_k, its information with g."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
@@ -311,9 +311,11 @@ def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     lane_product(M_k, bk.Q, P)
     for i in range(q):
         for c in range(A):
-            for z in range(lanes):
-                P[i, c, z] = N_k[i, c, z] - P[i, c, z]
-                N_k[i, c, z] += P[i, c, z]
+            for z in range(0, lanes, LANES):
+                n = load(N_k, i, c, z)
+                x = n - load(P, i, c, z)
+                store(P, x, i, c, z)
+                store(N_k, n + x, i, c, z)
     subtract_gram(1.0, 0, q, bk.Q, N_k, lay, fx.C_k[k])  # N_k'Q + Q'P_k = half of (N_k + P_k)'Q and its transpose
     lane_product(bk.F, P, FP)
     lane_product(bk.F, M_k, FM)
@@ -329,7 +331,7 @@ def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     return dot(bk.D, M_k)
 
 
-@kernel
+@inline
 def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """tr(Phi U_b) + tr(D M_b) and a'U_b a of each basis element."""
     aa = fx.square[1]
@@ -347,27 +349,37 @@ def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     if lay.lanes == 0:
         return
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
-    for both in range(2):  # N_b with Q Phi, M_b with Q Phi Q' + D; then with (Q a) a', (Q a)(Q a)'
-        for i in range(q):
-            for c in range(A):
-                for z in range(lanes):
-                    bk.wide[i, c, z] = -2.0 * bk.g[i] * (bk.Y[i, c, z] if both == 0 else bk.eta[i, z] * bk.a[c, z])
-            for j in range(q):
-                g = bk.g[i] * bk.g[j]
-                for z in range(lanes):
-                    bk.square[i, j, z] = (
-                        bk.D[i, j, z] + g * bk.J[i, j, z] if both == 0 else g * bk.eta[i, z] * bk.eta[j, z]
-                    )
-        for b in range(n_b):
-            if lay.is_general or st.rank[b] > 0.0:
-                x = dot(bk.wide, st.N[b]) + dot(bk.square, st.M[b])
-                if both == 0:
-                    res.fixed[b] += x
-                else:
-                    res.along[b] += x
+    for i in range(q):  # N_b with Q Phi, M_b with Q Phi Q' + D
+        twice = -2.0 * bk.g[i]
+        for c in range(A):
+            for z in range(0, lanes, LANES):
+                store(bk.wide, twice * load(bk.Y, i, c, z), i, c, z)
+        for j in range(q):
+            g = bk.g[i] * bk.g[j]
+            for z in range(0, lanes, LANES):
+                store(bk.square, fma(g, load(bk.J, i, j, z), load(bk.D, i, j, z)), i, j, z)
+    _along_basis(n_b, lay, st, bk, res.fixed)
+    for i in range(q):  # N_b with (Q a) a', M_b with (Q a)(Q a)'
+        twice = -2.0 * bk.g[i]
+        for c in range(A):
+            for z in range(0, lanes, LANES):
+                store(bk.wide, twice * load(bk.eta, i, z) * load(bk.a, c, z), i, c, z)
+        for j in range(q):
+            g = bk.g[i] * bk.g[j]
+            for z in range(0, lanes, LANES):
+                store(bk.square, g * load(bk.eta, i, z) * load(bk.eta, j, z), i, j, z)
+    _along_basis(n_b, lay, st, bk, res.along)
 
 
-@kernel
+@inline
+def _along_basis(n_b, lay, st, bk, out):  # type: ignore[no-untyped-def]
+    """Add to out the products of bk.wide with N_b and of bk.square with M_b."""
+    for b in range(n_b):
+        if lay.is_general or st.rank[b] > 0.0:
+            out[b] += dot(bk.wide, st.N[b]) + dot(bk.square, st.M[b])
+
+
+@inline
 def _residual_pairs(n_residual, lay, fx, bk):  # type: ignore[no-untyped-def]
     """The blocks' own part of the information of pairs of parameters of R."""
     q, lanes = bk.M.shape[0], bk.M.shape[2]
@@ -382,8 +394,8 @@ def _residual_pairs(n_residual, lay, fx, bk):  # type: ignore[no-untyped-def]
             for i in range(q):
                 for j in range(q):
                     g = 0.5 * bk.g[i] * bk.g[j]
-                    a, b = bk.FM[k, i, j], bk.FM[other, j, i]
-                    for z in range(lanes):
-                        lane[z] += g * a[z] * b[z]
+                    for z in range(0, lanes, LANES):
+                        x = g * load(bk.FM, k, i, j, z) * load(bk.FM, other, j, i, z)
+                        store(lane, load(lane, z) + x, z)
             fx.observed[k, other] -= trace + bend + total(lane)
             fx.average[k, other] -= 0.5 * bend

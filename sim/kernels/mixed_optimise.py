@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.kernels.mixed_algebra import kernel, sweep
+from sim.kernels.mixed_algebra import copy, kernel, sweep
+from sim.lanes import lane_kernel
 
 # What accept and propose answer.
 REJECTED, ACCEPTED, MOVED, DONE, FAILED_CLIMB = 0, 1, 2, 3, 4
@@ -52,7 +53,7 @@ def climbing_room(m):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
+@lane_kernel
 def begin(climb):  # type: ignore[no-untyped-def]
     """The state of a climb before its first point."""
     climb[:] = 0.0
@@ -60,13 +61,13 @@ def begin(climb):  # type: ignore[no-untyped-def]
     climb[SCALE] = 1.0
 
 
-@kernel
+@lane_kernel
 def accept(climb, theta, trial, d, value):  # type: ignore[no-untyped-def]
     """Judge the criterion `value` at trial.  ACCEPTED: theta becomes trial; REJECTED: trial moves towards theta."""
     first = climb[ACCEPTED_POINTS] == 0.0
     slack = 1e-8 + 1e-11 * abs(climb[VALUE])  # rounding of the criterion
     if np.isfinite(value) and (first or value <= climb[VALUE] - 1e-4 * climb[SCALE] * climb[DECREMENT] + slack):
-        theta[:] = trial
+        copy(trial, theta)
         climb[VALUE] = value
         climb[ACCEPTED_POINTS] += 1.0
         climb[HALVINGS] = 0.0
@@ -80,7 +81,7 @@ def accept(climb, theta, trial, d, value):  # type: ignore[no-untyped-def]
     return REJECTED
 
 
-@kernel
+@lane_kernel
 def propose(climb, theta, trial, d, score, average, observed, bound, room):  # type: ignore[no-untyped-def]
     """Next trial point from score (m,), average and observed information (m, m) at theta; bound (m,) says what each is.
 
@@ -118,7 +119,7 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
     return MOVED
 
 
-@kernel
+@lane_kernel
 def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
     """Step d with theta + d feasible: a component that would pass 0 is put at 0 and the others solved again."""
     m = theta.size
@@ -147,7 +148,7 @@ def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@lane_kernel
 def solve_free(information, score, free, d, target, room):  # type: ignore[no-untyped-def]
     """Solve information d = score over the free components, others held at their d; False if not positive definite."""
     m = score.size
@@ -169,9 +170,9 @@ def solve_free(information, score, free, d, target, room):  # type: ignore[no-un
         for j in range(n):
             A[i, j] = information[index[i], index[j]] * scale[i] * scale[j]
         A[i, n] = s * scale[i]
-    if np.isnan(sweep(A[:n, : n + 1], n, 1e-12)):
+    if np.isnan(sweep(A[:n, : n + 1], n, 1e-12, target)):
         return False
-    target[:] = d
+    copy(d, target)
     for i in range(n):
         target[index[i]] = A[i, n] * scale[i]
     return True

@@ -6,10 +6,11 @@ General: element (m, t, s) is the entry t, s of R_m^-1, m a class and a pattern 
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import kernel, sweep
+from sim.kernels.mixed_algebra import copy, sweep
+from sim.lanes import inline, lane_kernel
 
 
-@kernel
+@lane_kernel
 def _monomial(e, theta, monomials):  # type: ignore[no-untyped-def]
     x = monomials.coefficient[e]
     for f in range(monomials.place[e, 5], monomials.place[e + 1, 5]):
@@ -18,14 +19,14 @@ def _monomial(e, theta, monomials):  # type: ignore[no-untyped-def]
     return x
 
 
-@kernel
+@lane_kernel
 def evaluate_monomials(theta, monomials, out):  # type: ignore[no-untyped-def]
     """Values of the monomials of a covariance structure at theta."""
     for e in range(monomials.coefficient.size):
         out[e] = _monomial(e, theta, monomials)
 
 
-@kernel
+@lane_kernel
 def marginal(theta, table, sigma):  # type: ignore[no-untyped-def]
     """Sigma (classes, T, T) at theta."""
     sigma[:] = 0.0
@@ -37,7 +38,7 @@ def marginal(theta, table, sigma):  # type: ignore[no-untyped-def]
             sigma[c, s, t] += x
 
 
-@kernel
+@lane_kernel
 def stratum_slope(k, s, lay):  # type: ignore[no-untyped-def]
     """d lambda_s / d theta_k: 1 for the residual variance of its class, n for the participant's."""
     if k == lay.n_class:
@@ -45,7 +46,7 @@ def stratum_slope(k, s, lay):  # type: ignore[no-untyped-def]
     return 1.0 if s // lay.n_stratum == k else 0.0
 
 
-@kernel
+@inline
 def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     """Fill the weights w_b; returns log|R|, NaN if R is not positive definite."""
     log_r = 0.0
@@ -73,7 +74,7 @@ def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
                         A[n, k] = res.sigma[c, t, s]
                         k += 1
                 n += 1
-        log_det = sweep(A[:n, :n], n, 1e-12)
+        log_det = sweep(A[:n, :n], n, 1e-12, res.square[5, 0])
         if np.isnan(log_det):
             return np.nan
         log_r += st.rank[m] * log_det
@@ -89,7 +90,7 @@ def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     return log_r
 
 
-@kernel
+@lane_kernel
 def _to_pairs(A, factor, m, out):  # type: ignore[no-untyped-def]
     """out[b] = factor x A[t, s] for the elements of pattern m."""
     T = A.shape[0]
@@ -100,7 +101,7 @@ def _to_pairs(A, factor, m, out):  # type: ignore[no-untyped-def]
             at += 1
 
 
-@kernel
+@lane_kernel
 def _from_pairs(x, y, m, A):  # type: ignore[no-untyped-def]
     """Symmetric A with sum_b w_b (x + y)_b = sum_ts W_ts A_ts for any symmetric W."""
     T = A.shape[0]
@@ -111,7 +112,7 @@ def _from_pairs(x, y, m, A):  # type: ignore[no-untyped-def]
             at += 1
 
 
-@kernel
+@lane_kernel
 def _product(A, B, out):  # type: ignore[no-untyped-def]
     T = A.shape[0]
     for i in range(T):
@@ -122,14 +123,14 @@ def _product(A, B, out):  # type: ignore[no-untyped-def]
             out[i, j] = x
 
 
-@kernel
+@lane_kernel
 def _add(x, A, out):  # type: ignore[no-untyped-def]
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
             out[i, j] += x * A[i, j]
 
 
-@kernel
+@lane_kernel
 def _times_derivative(k, c, left, right, table, values, out):  # type: ignore[no-untyped-def]
     """out = left D_k right, D_k = dSigma_c / dtheta_k."""
     T = left.shape[0]
@@ -144,7 +145,7 @@ def _times_derivative(k, c, left, right, table, values, out):  # type: ignore[no
                     out[i, j] += y * right[s, j] + z * right[t, j]
 
 
-@kernel
+@lane_kernel
 def _trace_with_derivative(k, c, A, table, values):  # type: ignore[no-untyped-def]
     """tr(D_k A)."""
     slope = table.slope
@@ -156,7 +157,7 @@ def _trace_with_derivative(k, c, A, table, values):  # type: ignore[no-untyped-d
     return total
 
 
-@kernel
+@inline
 def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     """dw_b / dtheta_k and dlog|R| / dtheta_k at the theta of the last call of weigh."""
     n = table.begin.size
@@ -180,7 +181,7 @@ def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
             res.log_slope[k] += st.rank[m] * _trace_with_derivative(k, c, inverse, table, res.first)
 
 
-@kernel
+@inline
 def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-def]
     """Add what second derivatives of w_b and log|R| give: 1/2 [sum w_kl (fixed + along) + log|R|_kl].
 
@@ -235,7 +236,7 @@ def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-de
             average[k, l] += 0.25 * x
 
 
-@kernel
+@inline
 def weighted_bends(W, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     """out[b] = sum_kl W_kl d2w_b, leaving out the second derivatives of Sigma."""
     n = table.begin.size
@@ -265,7 +266,7 @@ def weighted_bends(W, table, lay, st, res, out):  # type: ignore[no-untyped-def]
         _to_pairs(total, 1.0, m, out)
 
 
-@kernel
+@lane_kernel
 def _add_entry(x, place, E):  # type: ignore[no-untyped-def]
     t, s = place[3], place[4]
     E[t, s] += x
@@ -273,7 +274,7 @@ def _add_entry(x, place, E):  # type: ignore[no-untyped-def]
         E[s, t] += x
 
 
-@kernel
+@inline
 def along_curvature(W, theta, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     """out[b] = -(R^-1 E R^-1)_b with E = sum_kl W_kl d2Sigma in the linked parameters of second-order Kenward-Roger.
 
@@ -305,21 +306,20 @@ def along_curvature(W, theta, table, lay, st, res, out):  # type: ignore[no-unty
         _to_pairs(B, -1.0, m, out)
 
 
-@kernel
+@lane_kernel
 def natural_parameters(table, theta, out):  # type: ignore[no-untyped-def]
     """Parameters of the structure that this table climbs for; random terms are as they are."""
     n = table.begin.size
     out[:n] = 0.0
     for e in range(table.natural.coefficient.size):
         out[table.natural.place[e, 0]] += _monomial(e, theta, table.natural)
-    out[n:] = theta[n:]
+    copy(theta[n:], out[n:])
 
 
-@kernel
-def scaled_cholesky(sigma, theta):  # type: ignore[no-untyped-def]
-    """Parameters of 'us, Cholesky' of each class of sigma (classes, T, T): Sigma = D L L'D."""
+@lane_kernel
+def scaled_cholesky(sigma, L, theta):  # type: ignore[no-untyped-def]
+    """Parameters of 'us, Cholesky' of each class of sigma (classes, T, T): Sigma = D L L'D; L (T, T) is workspace."""
     T, at = sigma.shape[1], 0
-    L = np.zeros((T, T))
     for c in range(sigma.shape[0]):
         for i in range(T):
             for j in range(i + 1):

@@ -142,6 +142,22 @@ def test_batch_equals_singles(shape):
             np.testing.assert_array_equal(whole[r], single[0])
 
 
+def test_order_of_visits_does_not_matter():
+    """With a random intercept; ten visits, so that many patterns of visits seen agree in the first eight."""
+    rng = np.random.default_rng(8)
+    N, T = 60, 10
+    block, column = np.arange(N) % 6, np.zeros((N, T, 1), int)
+    X = np.stack([np.ones((N, T)), rng.normal(size=(N, T))], axis=2)
+    y = rng.normal(size=(2, N, T)) + rng.normal(size=(2, N, 1)) + rng.normal(size=(2, 6))[:, block, None]
+    observed = rng.random((2, N, T)) > 0.4
+    observed[:, ::2, :8] = True
+    args = dict(covariate=rng.normal(size=(2, N, 1)), contrast=np.eye(3), has_participant=True)  # noqa: C408
+    fit = reml(y=y, observed=observed, X=X, block=block, column=column, **args)
+    turned = reml(y=y[..., ::-1], observed=observed[..., ::-1], X=X[:, ::-1], block=block, column=column, **args)
+    assert np.all(fit.status != FAILED)
+    equal(fit, turned, rtol=1e-7)
+
+
 @pytest.mark.parametrize("value", [np.nan, 1e9])
 def test_values_under_the_mask_do_not_matter(value):
     args = problem("village and visit", 12)
