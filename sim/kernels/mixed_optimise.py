@@ -32,7 +32,7 @@ FREE, POSITIVE, NONNEGATIVE, FACTOR = 0, 1, 2, 3
 # of that step and of the one before, points accepted, halvings of this step.
 VALUE, SCALE, DECREMENT, LAST, ACCEPTED_POINTS, HALVINGS, CLIMB_SIZE = 0, 1, 2, 3, 4, 5, 6
 
-CONVERGED = 1e-18  # squared Newton decrement: the step left to take, in standard errors, squared
+CONVERGED = 1e-13  # squared Newton decrement: the step left to take, in standard errors, squared
 
 
 class Room(NamedTuple):
