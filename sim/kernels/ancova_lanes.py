@@ -28,8 +28,8 @@ from sim.kernels.lane_algebra import (
     dot,
     estimate_of,
     gradient_and_curvature,
-    invert,
     score_and_information,
+    sweep,
     times,
     zero,
 )
@@ -169,7 +169,7 @@ def evaluate(theta, sums, ancova, at, w, value):  # type: ignore[no-untyped-def]
         for k in range(3):
             add(w, at.within + k, share * load(sums.square, c, k))
     _matrix(w, ancova.row, at.cell, at.within, at.inverse, at.h)
-    log_c = log(invert(w, at.inverse, p))
+    log_c = log(sweep(w, at.inverse, p, p))
     times(w, at.inverse, at.h, at.beta, p)
     fixed = load(w, at.within + 2) - dot(w, at.beta, at.h, p)
     criterion = fma(rows - float(p), np.log(2.0 * np.pi), log_v + log_c + fixed)
@@ -305,4 +305,4 @@ def contrast(c, theta, sums, ancova, at, w, out, gradient, curvature):  # type: 
     for k in range(m - 1):
         share = load(w, at.share + k)
         add(w, at.trace2 + k * m + k, 2.0 * share * share * share * load(sums.square, k, 0) * load(w, at.phi_x))
-    gradient_and_curvature(w, at, p, m, gradient, curvature)
+    gradient_and_curvature(w, at, p, m, at.trace2, gradient, curvature)

@@ -69,22 +69,33 @@ def trace(w, A, n):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def invert(w, A, n):  # type: ignore[no-untyped-def]
-    """Overwrite the symmetric A by its inverse and return |A|; NaN in a lane where A is not positive definite."""
+def total_of(w, x, n):  # type: ignore[no-untyped-def]
+    total = load(w, x)
+    for i in range(1, n):
+        total = total + load(w, x + i)
+    return total
+
+
+@lane_kernel
+def sweep(w, A, n, width):  # type: ignore[no-untyped-def]
+    """Overwrite the leading n x n of the symmetric A (n, width) by its inverse, further columns by that times them.
+
+    Returns the determinant; NaN in a lane where A is not positive definite.
+    """
     determinant = everywhere(1.0)
     for k in range(n):
-        pivot = load(w, A + k * n + k)
+        pivot = load(w, A + k * width + k)
         determinant = where(pivot > 0.0, determinant * pivot, np.nan)
         share = 1.0 / pivot
-        store(w, everywhere(1.0), A + k * n + k)
-        for j in range(n):
-            store(w, load(w, A + k * n + j) * share, A + k * n + j)
+        store(w, everywhere(1.0), A + k * width + k)
+        for j in range(width):
+            store(w, load(w, A + k * width + j) * share, A + k * width + j)
         for i in range(n):
             if i != k:
-                x = load(w, A + i * n + k)
-                store(w, everywhere(0.0), A + i * n + k)
-                for j in range(n):
-                    store(w, fma(-x, load(w, A + k * n + j), load(w, A + i * n + j)), A + i * n + j)
+                x = load(w, A + i * width + k)
+                store(w, everywhere(0.0), A + i * width + k)
+                for j in range(width):
+                    store(w, fma(-x, load(w, A + k * width + j), load(w, A + i * width + j)), A + i * width + j)
     return determinant
 
 
@@ -130,8 +141,8 @@ def estimate_of(c, w, at, out):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def gradient_and_curvature(w, at, p, m, gradient, curvature):  # type: ignore[no-untyped-def]
-    """df/d theta (m, LANES) and g'(C_kl/2 - C_k Phi C_l) g (m, m, LANES), given g'C_kl g in trace2."""
+def gradient_and_curvature(w, at, p, m, second, gradient, curvature):  # type: ignore[no-untyped-def]
+    """df/d theta (m, LANES) and g'(C_kl/2 - C_k Phi C_l) g (m, m, LANES), given g'C_kl g at place `second`."""
     g = at.scaled
     for k in range(m):
         times(w, at.C_k + k * p * p, g, at.h + k * p, p)
@@ -139,6 +150,6 @@ def gradient_and_curvature(w, at, p, m, gradient, curvature):  # type: ignore[no
         store(gradient, -dot(w, g, at.h + k * p, p), k)
     for k in range(m):
         for other in range(k + 1):
-            x = fma(0.5, load(w, at.trace2 + k * m + other), -dot(w, at.h + k * p, at.B + other * p, p))
+            x = fma(0.5, load(w, second + k * m + other), -dot(w, at.h + k * p, at.B + other * p, p))
             store(curvature, x, k, other)
             store(curvature, x, other, k)

@@ -42,6 +42,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.kernels.lane_algebra import (
+    add,
+    dot,
+    estimate_of,
+    gradient_and_curvature,
+    product,
+    score_and_information,
+    sweep,
+    times,
+    total_of,
+    trace,
+    trace_of_product,
+    zero,
+)
 from sim.kernels.mixed_layout import Float, Int
 from sim.lanes import everywhere, fma, inline, lane_kernel, load, log, store, where
 
@@ -140,102 +154,6 @@ def pair(n, k, other):  # type: ignore[no-untyped-def]
     return 1 + n + high * (high + 1) // 2 + low
 
 
-# ---- small dense algebra on places -----------------------------------------------------------------------------------
-
-
-@lane_kernel
-def _zero(w, at, n):  # type: ignore[no-untyped-def]
-    for i in range(n):
-        store(w, everywhere(0.0), at + i)
-
-
-@lane_kernel
-def _add(w, at, x):  # type: ignore[no-untyped-def]
-    store(w, load(w, at) + x, at)
-
-
-@lane_kernel
-def _dot(w, x, y, n):  # type: ignore[no-untyped-def]
-    total = load(w, x) * load(w, y)
-    for i in range(1, n):
-        total = fma(load(w, x + i), load(w, y + i), total)
-    return total
-
-
-@lane_kernel
-def _times(w, A, x, out, n):  # type: ignore[no-untyped-def]
-    """out = A x."""
-    for i in range(n):
-        store(w, _dot(w, A + i * n, x, n), out + i)
-
-
-@lane_kernel
-def _product(w, A, B, out, n):  # type: ignore[no-untyped-def]
-    """out = A B."""
-    for i in range(n):
-        for j in range(n):
-            total = load(w, A + i * n) * load(w, B + j)
-            for k in range(1, n):
-                total = fma(load(w, A + i * n + k), load(w, B + k * n + j), total)
-            store(w, total, out + i * n + j)
-
-
-@lane_kernel
-def _product_transposed(w, A, B, out, n):  # type: ignore[no-untyped-def]
-    """out = A B'."""
-    for i in range(n):
-        for j in range(n):
-            store(w, _dot(w, A + i * n, B + j * n, n), out + i * n + j)
-
-
-@lane_kernel
-def _trace(w, A, B, n):  # type: ignore[no-untyped-def]
-    """tr(A B)."""
-    total = everywhere(0.0)
-    for i in range(n):
-        for j in range(n):
-            total = fma(load(w, A + i * n + j), load(w, B + j * n + i), total)
-    return total
-
-
-@lane_kernel
-def _diagonal(w, A, n):  # type: ignore[no-untyped-def]
-    total = load(w, A)
-    for i in range(1, n):
-        total = total + load(w, A + i * n + i)
-    return total
-
-
-@lane_kernel
-def _total(w, x, n):  # type: ignore[no-untyped-def]
-    total = load(w, x)
-    for i in range(1, n):
-        total = total + load(w, x + i)
-    return total
-
-
-@lane_kernel
-def _sweep(w, A, n, width):  # type: ignore[no-untyped-def]
-    """Invert the leading n x n of the symmetric A (n, width) in place, solving for further columns; product of pivots.
-
-    NaN in a lane where a pivot is not positive.
-    """
-    product = everywhere(1.0)
-    for k in range(n):
-        pivot = load(w, A + k * width + k)
-        product = where(pivot > 0.0, product * pivot, np.nan)
-        share = 1.0 / pivot
-        for j in range(width):
-            store(w, share if j == k else load(w, A + k * width + j) * share, A + k * width + j)
-        for i in range(n):
-            if i != k:
-                x = load(w, A + i * width + k)
-                for j in range(width):
-                    kept = everywhere(0.0) if j == k else load(w, A + i * width + j)
-                    store(w, fma(-x, load(w, A + k * width + j), kept), A + i * width + j)
-    return product
-
-
 # ---- participants ----------------------------------------------------------------------------------------------------
 
 
@@ -297,13 +215,13 @@ def _inside(w, at, visits, n_order):  # type: ignore[no-untyped-def]
 def _gather(w, at, sums, nested, arm, first, end):  # type: ignore[no-untyped-def]
     """Counts and raw sums of the units first .. end - 1 that are in an arm (arm < 0: in any)."""
     T = len(nested.visits)
-    _zero(w, at.last, 3 * T)
+    zero(w, at.last, 3 * T)
     for i in range(first, end):
         if arm < 0 or nested.arm[i] == arm:
             for t in range(T):
-                _add(w, at.last + t, load(sums.last, i, t))
-                _add(w, at.y + t, load(sums.at_visit, i, t))
-                _add(w, at.q + t, load(sums.total, i, t))
+                add(w, at.last + t, load(sums.last, i, t))
+                add(w, at.y + t, load(sums.at_visit, i, t))
+                add(w, at.q + t, load(sums.total, i, t))
 
 
 @lane_kernel
@@ -353,8 +271,8 @@ def _visits(w, at, variance, visits):  # type: ignore[no-untyped-def]
     for k in range(T):
         for j in range(T):
             store(w, fma(variance, load(w, at.M + k * T + j), 1.0 if k == j else 0.0), at.A + k * T + j)
-    pivots = _sweep(w, at.A, T, T)
-    _product(w, at.A, at.M, at.K, T)
+    pivots = sweep(w, at.A, T, T)
+    product(w, at.A, at.M, at.K, T)
     for k in range(T * T):
         store(w, variance * load(w, at.A + k), at.D + k)
     return log(pivots)
@@ -367,10 +285,10 @@ def _visit_matrices(w, at, visits):  # type: ignore[no-untyped-def]
     square = T * T
     for k in range(2):
         M = at.M + (1 + k) * square
-        _product(w, at.A, M, at.room, T)
-        _product(w, at.room, at.A, at.X + k * square, T)
-        _product(w, at.D, M, at.G + k * square, T)
-    _product(w, at.K, at.K, at.room, T)
+        product(w, at.A, M, at.room, T)
+        product(w, at.room, at.A, at.X + k * square, T)
+        product(w, at.D, M, at.G + k * square, T)
+    product(w, at.K, at.K, at.room, T)
 
 
 @lane_kernel
@@ -378,53 +296,57 @@ def _visit_derivatives(w, at, cells, p, m, has_more, visits):  # type: ignore[no
     """Of one unit with w: every derivative by e, v and w; if an intercept comes on top, z, r and mu as well."""
     T = len(visits)
     square = T * T
-    _times(w, at.A, at.s, at.tau, T)
-    _times(w, at.D, at.s, at.delta, T)
+    times(w, at.A, at.s, at.tau, T)
+    times(w, at.D, at.s, at.delta, T)
     _visit_matrices(w, at, visits)
-    _product(w, at.Phi, at.A, at.room, T)
-    _product(w, at.A, at.room, at.Z, T)  # A is symmetric
-    _product(w, at.K, at.K, at.room, T)
+    product(w, at.Phi, at.A, at.room, T)
+    product(w, at.A, at.room, at.Z, T)  # A is symmetric
+    product(w, at.K, at.K, at.room, T)
     for k in range(2):
         M, X, pi = at.M + (1 + k) * square, at.X + k * square, at.pi + k * T
-        _product(w, at.Z, M, at.Y + k * square, T)
-        _times(w, M, at.delta, at.x, T)
+        product(w, at.Z, M, at.Y + k * square, T)
+        times(w, M, at.delta, at.x, T)
         s_k = at.s + (1 + k) * T
-        _add(w, at.bend + k, fma(-2.0, _dot(w, s_k, at.delta, T), _dot(w, at.delta, at.x, T)))
+        add(w, at.bend + k, fma(-2.0, dot(w, s_k, at.delta, T), dot(w, at.delta, at.x, T)))
         for t in range(T):
             store(w, load(w, s_k + t) - load(w, at.x + t), pi + t)
-        _times(w, at.A, pi, at.alpha + k * T, T)
-        _times(w, at.D, pi, at.omega + k * T, T)
+        times(w, at.A, pi, at.alpha + k * T, T)
+        times(w, at.D, pi, at.omega + k * T, T)
         for t in range(T):
-            _add(w, at.h + k * p + cells[t], load(w, at.alpha + k * T + t))
+            add(w, at.h + k * p + cells[t], load(w, at.alpha + k * T + t))
             for s in range(T):
-                _add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, X + t * T + s))
+                add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, X + t * T + s))
     for k in range(2):
-        _add(w, at.logdet + k, _diagonal(w, at.G + k * square, T))
+        add(w, at.logdet + k, trace(w, at.G + k * square, T))
         for other in range(k + 1):
             order = 3 + k + other
             M, G, place = at.M + order * square, at.G + other * square, k * m + other
-            _times(w, M, at.delta, at.x, T)
-            bend = fma(-2.0, _dot(w, at.s + order * T, at.delta, T), _dot(w, at.delta, at.x, T))
-            _add(w, at.bend2 + place, fma(-2.0, _dot(w, at.pi + k * T, at.omega + other * T, T), bend))
-            _add(w, at.logdet2 + place, _trace(w, at.D, M, T) - _trace(w, at.G + k * square, G, T))
-            _add(w, at.trace2 + place, fma(-2.0, _trace(w, at.Y + k * square, G, T), _trace(w, at.Z, M, T)))
-    _product(w, at.Phi, at.K, at.Y, T)
-    _times(w, at.K, at.tau, at.x, T)
+            times(w, M, at.delta, at.x, T)
+            bend = fma(-2.0, dot(w, at.s + order * T, at.delta, T), dot(w, at.delta, at.x, T))
+            add(w, at.bend2 + place, fma(-2.0, dot(w, at.pi + k * T, at.omega + other * T, T), bend))
+            add(w, at.logdet2 + place, trace_of_product(w, at.D, M, T) - trace_of_product(w, at.G + k * square, G, T))
+            add(
+                w,
+                at.trace2 + place,
+                fma(-2.0, trace_of_product(w, at.Y + k * square, G, T), trace_of_product(w, at.Z, M, T)),
+            )
+    product(w, at.Phi, at.K, at.Y, T)
+    times(w, at.K, at.tau, at.x, T)
     for k in range(2):
         X, place = at.X + k * square, 2 * m + k
-        _add(w, at.logdet2 + place, _diagonal(w, X, T))
-        _add(w, at.trace2 + place, -2.0 * _trace(w, at.Y, X, T))
-        _add(w, at.bend2 + place, -2.0 * _dot(w, at.alpha + k * T, at.tau, T))
+        add(w, at.logdet2 + place, trace(w, X, T))
+        add(w, at.trace2 + place, -2.0 * trace_of_product(w, at.Y, X, T))
+        add(w, at.bend2 + place, -2.0 * dot(w, at.alpha + k * T, at.tau, T))
     place = 2 * m + 2
-    _add(w, at.logdet + 2, _diagonal(w, at.K, T))
-    _add(w, at.bend + 2, -_dot(w, at.tau, at.tau, T))
-    _add(w, at.logdet2 + place, -_diagonal(w, at.room, T))
-    _add(w, at.trace2 + place, 2.0 * _trace(w, at.Y, at.room, T))
-    _add(w, at.bend2 + place, 2.0 * _dot(w, at.tau, at.x, T))
+    add(w, at.logdet + 2, trace(w, at.K, T))
+    add(w, at.bend + 2, -dot(w, at.tau, at.tau, T))
+    add(w, at.logdet2 + place, -trace(w, at.room, T))
+    add(w, at.trace2 + place, 2.0 * trace_of_product(w, at.Y, at.room, T))
+    add(w, at.bend2 + place, 2.0 * dot(w, at.tau, at.x, T))
     for t in range(T):
-        _add(w, at.h + 2 * p + cells[t], -load(w, at.x + t))
+        add(w, at.h + 2 * p + cells[t], -load(w, at.x + t))
         for s in range(T):
-            _add(w, at.C_k + (2 * p + cells[t]) * p + cells[s], -load(w, at.room + t * T + s))
+            add(w, at.C_k + (2 * p + cells[t]) * p + cells[s], -load(w, at.room + t * T + s))
     if has_more:
         _visit_row_sums(w, at, visits)
         _visit_residual_sums(w, at, visits)
@@ -436,28 +358,28 @@ def _visit_row_sums(w, at, visits):  # type: ignore[no-untyped-def]
     T = len(visits)
     square, z, ones = T * T, at.z, at.q
     for t in range(T):
-        store(w, _total(w, at.A + t * T, T), ones + t)  # A 1
-        store(w, _total(w, at.K + t * T, T), z + t)
-        store(w, _total(w, at.X + t * T, T), z + T + t)
-        store(w, _total(w, at.X + square + t * T, T), z + 2 * T + t)
-        store(w, -_total(w, at.room + t * T, T), z + 3 * T + t)
+        store(w, total_of(w, at.A + t * T, T), ones + t)  # A 1
+        store(w, total_of(w, at.K + t * T, T), z + t)
+        store(w, total_of(w, at.X + t * T, T), z + T + t)
+        store(w, total_of(w, at.X + square + t * T, T), z + 2 * T + t)
+        store(w, -total_of(w, at.room + t * T, T), z + 3 * T + t)
     for k in range(2):
         for other in range(k + 1):
             out = z + pair(3, k, other) * T
-            _times(w, at.M + (3 + k + other) * square, ones, at.x, T)
+            times(w, at.M + (3 + k + other) * square, ones, at.x, T)
             _take_both(w, at, ones, k, other, visits)
-            _times(w, at.A, at.x, out, T)
+            times(w, at.A, at.x, out, T)
         out = z + pair(3, 2, k) * T
-        _times(w, at.X + k * square, z, out, T)
-        _times(w, at.K, z + (1 + k) * T, at.x, T)
+        times(w, at.X + k * square, z, out, T)
+        times(w, at.K, z + (1 + k) * T, at.x, T)
         for t in range(T):
             store(w, -load(w, out + t) - load(w, at.x + t), out + t)
     out = z + pair(3, 2, 2) * T
-    _times(w, at.K, z + 3 * T, out, T)
+    times(w, at.K, z + 3 * T, out, T)
     for t in range(T):
         store(w, -2.0 * load(w, out + t), out + t)
     for order in range(10):
-        store(w, _total(w, z + order * T, T), at.mu + order)
+        store(w, total_of(w, z + order * T, T), at.mu + order)
 
 
 @lane_kernel
@@ -466,10 +388,10 @@ def _take_both(w, at, vector, k, other, visits):  # type: ignore[no-untyped-def]
     T = len(visits)
     square, room = T * T, at.f
     for one, two in ((k, other), (other, k)):
-        _times(w, at.G + two * square, vector, room, T)
+        times(w, at.G + two * square, vector, room, T)
         for t in range(T):
             row = at.M + (1 + one) * square + t * T
-            store(w, load(w, at.x + t) - _dot(w, row, room, T), at.x + t)
+            store(w, load(w, at.x + t) - dot(w, row, room, T), at.x + t)
 
 
 @lane_kernel
@@ -477,22 +399,22 @@ def _visit_residual_sums(w, at, visits):  # type: ignore[no-untyped-def]
     """r of a unit with w and its derivatives: sums of tau, A pi_k, -K tau; second: of what follows from them."""
     T = len(visits)
     square, ones = T * T, at.q
-    store(w, _total(w, at.tau, T), at.r)
+    store(w, total_of(w, at.tau, T), at.r)
     for k in range(2):
-        store(w, _total(w, at.alpha + k * T, T), at.r + 1 + k)
-    store(w, -_dot(w, at.z, at.tau, T), at.r + 3)
+        store(w, total_of(w, at.alpha + k * T, T), at.r + 1 + k)
+    store(w, -dot(w, at.z, at.tau, T), at.r + 3)
     for k in range(2):
         for other in range(k + 1):
             M, s = at.M + (3 + k + other) * square, at.s + (3 + k + other) * T
-            _times(w, M, at.delta, at.x, T)
+            times(w, M, at.delta, at.x, T)
             for t in range(T):
-                one = _dot(w, at.M + (1 + k) * square + t * T, at.omega + other * T, T)
-                two = _dot(w, at.M + (1 + other) * square + t * T, at.omega + k * T, T)
+                one = dot(w, at.M + (1 + k) * square + t * T, at.omega + other * T, T)
+                two = dot(w, at.M + (1 + other) * square + t * T, at.omega + k * T, T)
                 store(w, load(w, s + t) - load(w, at.x + t) - one - two, at.x + t)
-            store(w, _dot(w, ones, at.x, T), at.r + pair(3, k, other))
-        along = _dot(w, at.z + (1 + k) * T, at.tau, T) + _dot(w, at.z, at.alpha + k * T, T)
+            store(w, dot(w, ones, at.x, T), at.r + pair(3, k, other))
+        along = dot(w, at.z + (1 + k) * T, at.tau, T) + dot(w, at.z, at.alpha + k * T, T)
         store(w, -along, at.r + pair(3, 2, k))
-    store(w, -2.0 * _dot(w, at.z + 3 * T, at.tau, T), at.r + pair(3, 2, 2))
+    store(w, -2.0 * dot(w, at.z + 3 * T, at.tau, T), at.r + pair(3, 2, 2))
 
 
 # ---- a shared intercept ----------------------------------------------------------------------------------------------
@@ -512,40 +434,40 @@ def _shared(w, at, z, r, mu, columns, p, m, n, variance, phi):  # type: ignore[n
     d_u = kappa * kappa
     minus = -d * d
     for k in range(n + 1):
-        _times(w, phi, z + k * size, at.f + k * size, size)
-    q00 = _dot(w, z, at.f, size)
+        times(w, phi, z + k * size, at.f + k * size, size)
+    q00 = dot(w, z, at.f, size)
     for k in range(n):
         mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
         d_k = minus * mu_k
-        q0k = _dot(w, z, at.f + (1 + k) * size, size)
-        _add(w, at.logdet + k, d * mu_k)
+        q0k = dot(w, z, at.f + (1 + k) * size, size)
+        add(w, at.logdet + k, d * mu_k)
         for other in range(k + 1):
             place, second = k * m + other, pair(n, k, other)
             mu_l, mu_kl = load(w, mu + 1 + other), load(w, mu + second)
             d_kl = minus * fma(-2.0 * d * mu_k, mu_l, mu_kl)
-            q0l = _dot(w, z, at.f + (1 + other) * size, size)
-            along = _dot(w, z + second * size, at.f, size)
-            along = along + _dot(w, z + (1 + k) * size, at.f + (1 + other) * size, size)
-            _add(w, at.logdet2 + place, fma(d, mu_kl, minus * mu_k * mu_l))
-            trace = fma(d_kl, q00, 2.0 * fma(d, along, fma(d_k, q0l, minus * mu_l * q0k)))
-            _add(w, at.trace2 + place, -trace)
-        _add(w, at.logdet2 + n * m + k, d_u * mu_k)
-        _add(w, at.trace2 + n * m + k, -2.0 * d_u * fma(-d * mu_k, q00, q0k))
+            q0l = dot(w, z, at.f + (1 + other) * size, size)
+            along = dot(w, z + second * size, at.f, size)
+            along = along + dot(w, z + (1 + k) * size, at.f + (1 + other) * size, size)
+            add(w, at.logdet2 + place, fma(d, mu_kl, minus * mu_k * mu_l))
+            bow = fma(d_kl, q00, 2.0 * fma(d, along, fma(d_k, q0l, minus * mu_l * q0k)))
+            add(w, at.trace2 + place, -bow)
+        add(w, at.logdet2 + n * m + k, d_u * mu_k)
+        add(w, at.trace2 + n * m + k, -2.0 * d_u * fma(-d * mu_k, q00, q0k))
         for t in range(size):
             x = load(w, z + t)
             left, right = -fma(d_k, x, d * load(w, z + (1 + k) * size + t)), -d * x
-            _add(w, at.h + k * p + columns[t], fma(left, r0, right * r_k))
+            add(w, at.h + k * p + columns[t], fma(left, r0, right * r_k))
             row = at.C_k + (k * p + columns[t]) * p
             for s in range(size):
-                _add(w, row + columns[s], fma(left, load(w, z + s), right * load(w, z + (1 + k) * size + s)))
-    _add(w, at.logdet + n, kappa * mu0)
-    _add(w, at.logdet2 + n * m + n, -d_u * mu0 * mu0)
-    _add(w, at.trace2 + n * m + n, 2.0 * mu0 * d_u * kappa * q00)
+                add(w, row + columns[s], fma(left, load(w, z + s), right * load(w, z + (1 + k) * size + s)))
+    add(w, at.logdet + n, kappa * mu0)
+    add(w, at.logdet2 + n * m + n, -d_u * mu0 * mu0)
+    add(w, at.trace2 + n * m + n, 2.0 * mu0 * d_u * kappa * q00)
     for t in range(size):
         x = -d_u * load(w, z + t)
-        _add(w, at.h + n * p + columns[t], x * r0)
+        add(w, at.h + n * p + columns[t], x * r0)
         for s in range(size):
-            _add(w, at.C_k + (n * p + columns[t]) * p + columns[s], x * load(w, z + s))
+            add(w, at.C_k + (n * p + columns[t]) * p + columns[s], x * load(w, z + s))
 
 
 @lane_kernel
@@ -559,16 +481,16 @@ def _shared_bend(w, at, r, mu, m, n, variance):  # type: ignore[no-untyped-def]
     for k in range(n):
         mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
         d_k = minus * mu_k
-        _add(w, at.bend + k, -r0 * fma(d_k, r0, 2.0 * d * r_k))
+        add(w, at.bend + k, -r0 * fma(d_k, r0, 2.0 * d * r_k))
         for other in range(k + 1):
             second = pair(n, k, other)
             mu_l, r_l = load(w, mu + 1 + other), load(w, r + 1 + other)
             d_kl = minus * fma(-2.0 * d * mu_k, mu_l, load(w, mu + second))
             along = fma(d, fma(r0, load(w, r + second), r_k * r_l), r0 * fma(d_k, r_l, minus * mu_l * r_k))
-            _add(w, at.bend2 + k * m + other, -fma(d_kl * r0, r0, 2.0 * along))
-        _add(w, at.bend2 + n * m + k, -2.0 * d_u * r0 * fma(-d * mu_k, r0, r_k))
-    _add(w, at.bend + n, -d_u * r0 * r0)
-    _add(w, at.bend2 + n * m + n, 2.0 * mu0 * d_u * kappa * r0 * r0)
+            add(w, at.bend2 + k * m + other, -fma(d_kl * r0, r0, 2.0 * along))
+        add(w, at.bend2 + n * m + k, -2.0 * d_u * r0 * fma(-d * mu_k, r0, r_k))
+    add(w, at.bend + n, -d_u * r0 * r0)
+    add(w, at.bend2 + n * m + n, 2.0 * mu0 * d_u * kappa * r0 * r0)
 
 
 @lane_kernel
@@ -577,10 +499,10 @@ def _lift(w, at, variance, n, cells, p, has_unit, visits):  # type: ignore[no-un
     T = len(visits)
     if not has_unit:
         for order in range(1 + n + n * (n + 1) // 2):
-            _add(w, at.r_district + order, load(w, at.r + order))
-            _add(w, at.mu_district + order, load(w, at.mu + order))
+            add(w, at.r_district + order, load(w, at.r + order))
+            add(w, at.mu_district + order, load(w, at.mu + order))
             for t in range(T):
-                _add(w, at.z_district + order * p + cells[t], load(w, at.z + order * T + t))
+                add(w, at.z_district + order * p + cells[t], load(w, at.z + order * T + t))
         return
     mu = at.mu
     kappa = 1.0 / fma(variance, load(w, mu), 1.0)
@@ -609,11 +531,11 @@ def _lift(w, at, variance, n, cells, p, has_unit, visits):  # type: ignore[no-un
 def _lift_order(w, at, visits, cells, p, to, x, one, y, two):  # type: ignore[no-untyped-def]
     """Add x times order `one` and y times order `two` of the unit to order `to` of the district."""
     T = len(visits)
-    _add(w, at.r_district + to, fma(x, load(w, at.r + one), y * load(w, at.r + two)))
-    _add(w, at.mu_district + to, fma(x, load(w, at.mu + one), y * load(w, at.mu + two)))
+    add(w, at.r_district + to, fma(x, load(w, at.r + one), y * load(w, at.r + two)))
+    add(w, at.mu_district + to, fma(x, load(w, at.mu + one), y * load(w, at.mu + two)))
     for t in range(T):
         z = fma(x, load(w, at.z + one * T + t), y * load(w, at.z + two * T + t))
-        _add(w, at.z_district + to * p + cells[t], z)
+        add(w, at.z_district + to * p + cells[t], z)
 
 
 # ---- the likelihood --------------------------------------------------------------------------------------------------
@@ -627,7 +549,7 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
     width, n = p + 1, 2 + int(nested.has_visit)
     n_unit = nested.arm.size
     _rates(w, at, theta, visits)
-    _zero(w, at.C, p * width)
+    zero(w, at.C, p * width)
     fixed = everywhere(0.0)
     log_v = everywhere(0.0)
     if not nested.has_visit:
@@ -635,23 +557,23 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
             _gather(w, at, sums, nested, arm, 0, n_unit)
             _inside(w, at, visits, 1)
             _add_cells(w, at, at.M, at.s, nested.cell[arm], width, visits)
-    _zero(w, at.z_district, p)
-    _zero(w, at.r_district, 1)
-    _zero(w, at.mu_district, 1)
+    zero(w, at.z_district, p)
+    zero(w, at.r_district, 1)
+    zero(w, at.mu_district, 1)
     for i in range(n_unit if n < nested.n_variance or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
         _gather(w, at, sums, nested, -1, i, i + 1)
         if nested.has_visit:
             _inside(w, at, visits, 1)
             log_v = log_v + _visits(w, at, load(theta, 2), visits)
-            _times(w, at.A, at.s, at.tau, T)
-            _times(w, at.D, at.s, at.delta, T)
-            fixed = fma(-1.0, _dot(w, at.s, at.delta, T), fixed)
+            times(w, at.A, at.s, at.tau, T)
+            times(w, at.D, at.s, at.delta, T)
+            fixed = fma(-1.0, dot(w, at.s, at.delta, T), fixed)
             _add_cells(w, at, at.K, at.tau, cells, width, visits)
             for t in range(T):
-                store(w, _total(w, at.K + t * T, T), at.z + t)
-            store(w, _total(w, at.tau, T), at.r)
-            store(w, _total(w, at.z, T), at.mu)
+                store(w, total_of(w, at.K + t * T, T), at.z + t)
+            store(w, total_of(w, at.tau, T), at.r)
+            store(w, total_of(w, at.z, T), at.mu)
         else:
             _row_sums(w, at, visits, 1)
         kappa = everywhere(1.0)
@@ -663,10 +585,10 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
             fixed = fma(-d * load(w, at.r), load(w, at.r), fixed)
             _take_cells(w, at, d, at.z, at.r, cells, width)
         if nested.has_district:
-            _add(w, at.r_district, kappa * load(w, at.r))
-            _add(w, at.mu_district, kappa * load(w, at.mu))
+            add(w, at.r_district, kappa * load(w, at.r))
+            add(w, at.mu_district, kappa * load(w, at.mu))
             for t in range(T):
-                _add(w, at.z_district + cells[t], kappa * load(w, at.z + t))
+                add(w, at.z_district + cells[t], kappa * load(w, at.z + t))
             if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
                 variance = load(theta, nested.n_variance - 1)
                 pivot = fma(variance, load(w, at.mu_district), 1.0)
@@ -674,9 +596,9 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
                 d = variance / pivot
                 fixed = fma(-d * load(w, at.r_district), load(w, at.r_district), fixed)
                 _take_cells(w, at, d, at.z_district, at.r_district, nested.column, width)
-                _zero(w, at.z_district, p)
-                _zero(w, at.r_district, 1)
-                _zero(w, at.mu_district, 1)
+                zero(w, at.z_district, p)
+                zero(w, at.r_district, 1)
+                zero(w, at.mu_district, 1)
     rows = everywhere(0.0)
     log_e = log(load(theta, 0))
     fixed = fma(load(w, at.a), load(sums.square, 0), fixed)
@@ -689,7 +611,7 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
         rows = fma(count, float(t + 1), rows)
     for j in range(p):
         store(w, load(w, at.C + j * width + p), at.beta + j)
-    log_c = log(_sweep(w, at.C, p, width))
+    log_c = log(sweep(w, at.C, p, width))
     for j in range(p):
         solved = load(w, at.C + j * width + p)
         fixed = fma(-load(w, at.beta + j), solved, fixed)
@@ -707,8 +629,8 @@ def _add_cells(w, at, A, x, cells, width, visits):  # type: ignore[no-untyped-de
     for t in range(T):
         row = at.C + cells[t] * width
         for s in range(T):
-            _add(w, row + cells[s], load(w, A + t * T + s))
-        _add(w, row + width - 1, load(w, x + t))
+            add(w, row + cells[s], load(w, A + t * T + s))
+        add(w, row + width - 1, load(w, x + t))
 
 
 @lane_kernel
@@ -718,8 +640,8 @@ def _take_cells(w, at, d, z, r, columns, width):  # type: ignore[no-untyped-def]
         x = -d * load(w, z + t)
         row = at.C + columns[t] * width
         for s in range(columns.size):
-            _add(w, row + columns[s], x * load(w, z + s))
-        _add(w, row + width - 1, x * load(w, r))
+            add(w, row + columns[s], x * load(w, z + s))
+        add(w, row + width - 1, x * load(w, r))
 
 
 @lane_kernel
@@ -731,9 +653,9 @@ def differentiate(theta, sums, nested, at, w, score, average, observed):  # type
     n = 2 + int(nested.has_visit)
     has_more = nested.has_unit or nested.has_district
     n_unit = nested.arm.size
-    _zero(w, at.C_k, m * p * p)
-    _zero(w, at.h, m * p)
-    _zero(w, at.logdet, 2 * m + 3 * m * m)
+    zero(w, at.C_k, m * p * p)
+    zero(w, at.h, m * p)
+    zero(w, at.logdet, 2 * m + 3 * m * m)
     for t in range(1 + T):
         store(w, load(sums.square, t), at.square + t)
     for arm in range(nested.cell.shape[0]):
@@ -747,14 +669,14 @@ def differentiate(theta, sums, nested, at, w, score, average, observed):  # type
         for k in range(2):
             M = at.M + (1 + k) * square
             for t in range(T):
-                _add(w, at.h + k * p + cells[t], load(w, at.s + (1 + k) * T + t))
+                add(w, at.h + k * p + cells[t], load(w, at.s + (1 + k) * T + t))
                 for s in range(T):
-                    _add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, M + t * T + s))
+                    add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, M + t * T + s))
             for other in range(k + 1):
-                _add(w, at.trace2 + k * m + other, _trace(w, at.Phi, at.M + (3 + k + other) * square, T))
+                add(w, at.trace2 + k * m + other, trace_of_product(w, at.Phi, at.M + (3 + k + other) * square, T))
     orders = MOST if nested.has_unit and nested.has_visit else 10
-    _zero(w, at.z_district, orders * p)
-    _zero(w, at.r_district, 2 * MOST)
+    zero(w, at.z_district, orders * p)
+    zero(w, at.r_district, 2 * MOST)
     for i in range(n_unit if n < m or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
         _gather(w, at, sums, nested, -1, i, i + 1)
@@ -775,10 +697,10 @@ def differentiate(theta, sums, nested, at, w, score, average, observed):  # type
                     w, at, at.z_district, at.r_district, at.mu_district, nested.column, p, m, m - 1,
                     load(theta, m - 1), at.inverse,
                 )  # fmt: skip
-                _zero(w, at.z_district, orders * p)
-                _zero(w, at.r_district, 2 * MOST)
+                zero(w, at.z_district, orders * p)
+                zero(w, at.r_district, 2 * MOST)
     _residual_terms(w, at, theta, visits, m)
-    _assemble(w, at, p, m, score, average, observed)
+    score_and_information(w, at, p, m, score, average, observed)
 
 
 @lane_kernel
@@ -800,40 +722,19 @@ def _residual_terms(w, at, theta, visits, m):  # type: ignore[no-untyped-def]
         n, last = float(t + 1), load(w, at.n + t)
         i = 1.0 / fma(v, n, e)
         between, within = last * i, last * float(t) * i0
-        _add(w, at.logdet, within + between)
-        _add(w, at.logdet + 1, between * n)
-        _add(w, at.logdet2, -within * i0 - between * i)
-        _add(w, at.logdet2 + m, -between * i * n)
-        _add(w, at.logdet2 + m + 1, -between * i * (n * n))
+        add(w, at.logdet, within + between)
+        add(w, at.logdet + 1, between * n)
+        add(w, at.logdet2, -within * i0 - between * i)
+        add(w, at.logdet2 + m, -between * i * n)
+        add(w, at.logdet2 + m + 1, -between * i * (n * n))
         square = -load(w, at.square + 1 + t)
         for k in range(2):
-            _add(w, at.bend + k, square * load(w, at.b + (1 + k) * T + t))
+            add(w, at.bend + k, square * load(w, at.b + (1 + k) * T + t))
             for other in range(k + 1):
-                _add(w, at.bend2 + k * m + other, square * load(w, at.b + (3 + k + other) * T + t))
+                add(w, at.bend2 + k * m + other, square * load(w, at.b + (3 + k + other) * T + t))
     square = load(w, at.square)
-    _add(w, at.bend, square * load(w, at.a + 1))
-    _add(w, at.bend2, square * load(w, at.a + 3))
-
-
-@lane_kernel
-def _assemble(w, at, p, m, score, average, observed):  # type: ignore[no-untyped-def]
-    for k in range(m):
-        B, h, scaled = at.B + k * p * p, at.h + k * p, at.scaled + k * p
-        _product(w, at.inverse, at.C_k + k * p * p, B, p)
-        _times(w, at.inverse, h, scaled, p)
-        trace = load(w, at.logdet + k) + _diagonal(w, B, p)
-        store(score, -0.5 * (trace + load(w, at.bend + k)), k)
-        for other in range(k + 1):
-            pair = k * m + other
-            along = _dot(w, h, at.scaled + other * p, p)
-            bend = load(w, at.bend2 + pair)
-            trace = load(w, at.logdet2 + pair) + load(w, at.trace2 + pair) - _trace(w, B, at.B + other * p * p, p)
-            seen = fma(0.5, trace + bend, -along)
-            mean = fma(0.25, bend, -0.5 * along)
-            store(observed, seen, k, other)
-            store(observed, seen, other, k)
-            store(average, mean, k, other)
-            store(average, mean, other, k)
+    add(w, at.bend, square * load(w, at.a + 1))
+    add(w, at.bend2, square * load(w, at.a + 3))
 
 
 # ---- inference -------------------------------------------------------------------------------------------------------
@@ -846,22 +747,12 @@ def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: 
     visits, p, m = nested.visits, nested.n_column, nested.n_variance
     T = len(visits)
     n, n_unit = 2 + int(nested.has_visit), nested.arm.size
-    g, estimate, f = at.scaled, everywhere(0.0), everywhere(0.0)
-    for j in range(p):
-        total = everywhere(0.0)
-        for k in range(p):
-            if c[k] != 0.0:
-                total = fma(load(w, at.inverse + j * p + k), c[k], total)
-        store(w, total, g + j)
-        if c[j] != 0.0:
-            estimate = fma(load(w, at.beta + j), c[j], estimate)
-            f = fma(total, c[j], f)
-    store(out, estimate, 0)
-    store(out, f, 1)
-    _zero(w, at.bend, m)
-    _zero(w, at.bend2, m * m)
-    _zero(w, at.z_district, MOST * p)
-    _zero(w, at.r_district, 2 * MOST)
+    g = at.scaled
+    estimate_of(c, w, at, out)
+    zero(w, at.bend, m)
+    zero(w, at.bend2, m * m)
+    zero(w, at.z_district, MOST * p)
+    zero(w, at.r_district, 2 * MOST)
     if not nested.has_visit:
         for arm in range(nested.cell.shape[0]):
             _gather(w, at, sums, nested, arm, 0, n_unit)
@@ -869,8 +760,8 @@ def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: 
             _cells(w, g, nested.cell[arm], at.tau, visits)
             for k in range(2):
                 for other in range(k + 1):
-                    _times(w, at.M + (3 + k + other) * T * T, at.tau, at.x, T)
-                    _add(w, at.bend2 + k * m + other, _dot(w, at.tau, at.x, T))
+                    times(w, at.M + (3 + k + other) * T * T, at.tau, at.x, T)
+                    add(w, at.bend2 + k * m + other, dot(w, at.tau, at.x, T))
     for i in range(n_unit if n < m or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
         _gather(w, at, sums, nested, -1, i, i + 1)
@@ -885,23 +776,15 @@ def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: 
             _row_sums(w, at, visits, N_ORDER)
         _cells(w, g, cells, at.s, visits)
         for order in range(1 + n + n * (n + 1) // 2):
-            store(w, _dot(w, at.s, at.z + order * T, T), at.r + order)
+            store(w, dot(w, at.s, at.z + order * T, T), at.r + order)
         if nested.has_unit:
             _shared_bend(w, at, at.r, at.mu, m, n, load(theta, n))
         if nested.has_district:
             _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, visits)
             if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
                 _shared_bend(w, at, at.r_district, at.mu_district, m, m - 1, load(theta, m - 1))
-                _zero(w, at.r_district, 2 * MOST)
-    for k in range(m):
-        _times(w, at.C_k + k * p * p, g, at.h + k * p, p)
-        _times(w, at.inverse, at.h + k * p, at.B + k * p, p)
-        store(gradient, -_dot(w, g, at.h + k * p, p), k)
-    for k in range(m):
-        for other in range(k + 1):
-            x = fma(0.5, load(w, at.bend2 + k * m + other), -_dot(w, at.h + k * p, at.B + other * p, p))
-            store(curvature, x, k, other)
-            store(curvature, x, other, k)
+                zero(w, at.r_district, 2 * MOST)
+    gradient_and_curvature(w, at, p, m, at.bend2, gradient, curvature)
 
 
 @lane_kernel
@@ -915,17 +798,17 @@ def _visit_curvature(w, at, visits, m):  # type: ignore[no-untyped-def]
     """Add g'C_kl g of one unit with w to bend2; g is at s."""
     T = len(visits)
     square = T * T
-    _times(w, at.A, at.s, at.tau, T)
-    _times(w, at.K, at.s, at.delta, T)
+    times(w, at.A, at.s, at.tau, T)
+    times(w, at.K, at.s, at.delta, T)
     for k in range(2):
         pi = at.pi + k * T
-        _times(w, at.M + (1 + k) * square, at.tau, pi, T)
-        _times(w, at.D, pi, at.omega + k * T, T)
-        _times(w, at.A, pi, at.alpha + k * T, T)  # X_k g
-        _add(w, at.bend2 + 2 * m + k, -2.0 * _dot(w, at.alpha + k * T, at.delta, T))
+        times(w, at.M + (1 + k) * square, at.tau, pi, T)
+        times(w, at.D, pi, at.omega + k * T, T)
+        times(w, at.A, pi, at.alpha + k * T, T)  # X_k g
+        add(w, at.bend2 + 2 * m + k, -2.0 * dot(w, at.alpha + k * T, at.delta, T))
         for other in range(k + 1):
-            _times(w, at.M + (3 + k + other) * square, at.tau, at.x, T)
-            x = fma(-2.0, _dot(w, pi, at.omega + other * T, T), _dot(w, at.tau, at.x, T))
-            _add(w, at.bend2 + k * m + other, x)
-    _times(w, at.K, at.delta, at.x, T)
-    _add(w, at.bend2 + 2 * m + 2, 2.0 * _dot(w, at.delta, at.x, T))
+            times(w, at.M + (3 + k + other) * square, at.tau, at.x, T)
+            x = fma(-2.0, dot(w, pi, at.omega + other * T, T), dot(w, at.tau, at.x, T))
+            add(w, at.bend2 + k * m + other, x)
+    times(w, at.K, at.delta, at.x, T)
+    add(w, at.bend2 + 2 * m + 2, 2.0 * dot(w, at.delta, at.x, T))
