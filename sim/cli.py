@@ -164,6 +164,7 @@ def run(
         _check_name("--design", name, list(scenario.file.designs))
     scenario = scenario.with_changes(replicates=replicates, seed=seed, designs=design or None)
     if preview:
+        _announce_compilation("preview.")
         _show_preview(scenario, output)
         return
     if explain:
@@ -172,8 +173,8 @@ def run(
         _console(stderr=output is Format.json).print(explain_table(scenario))
     store = Store(out or Path("results") / scenario.name, scenario)
     began = time.perf_counter()
-    if not quiet and not Path(os.environ["NUMBA_CACHE_DIR"]).exists():
-        typer.echo("first run of this version: compiling, which takes about a minute, once", err=True)
+    if not quiet:
+        _announce_compilation()
     try:
         with _progress(scenario.name, quiet=quiet) as progress:
             result = run_job(scenario, store, n_worker(workers), progress, new_run=new_run)
@@ -187,6 +188,12 @@ def run(
     store.write_manifest("complete", timing={"seconds": round(time.perf_counter() - began, 1), "workers": workers})
     _show(result, store.folder, output, quiet=quiet, seconds=time.perf_counter() - began)
     _judge_failures(result.failure_rate, allowed=allow_failures)
+
+
+def _announce_compilation(kernel: str = "") -> None:
+    """Say so if a kernel, or anything at all, has yet to be compiled."""
+    if not any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob(f"{kernel}*.nbi")):
+        typer.echo("first call of this version: compiling, which takes about a minute, once", err=True)
 
 
 def _show_preview(scenario: Any, output: Format) -> None:
@@ -298,7 +305,10 @@ def analyse(
     arguments["covariates"] = tuple(name.strip() for part in covariates or () for name in part.split(","))
     arguments["joint"] = tuple(joint or ())
     try:
-        result = analyse_file(file, Request(**arguments))
+        request = Request(**arguments)
+        if method in ("lmm", "mmrm", "partially-nested"):
+            _announce_compilation("mixed._fit_from")
+        result = analyse_file(file, request)
     except WrongUsage as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None
     if output is Format.json:
