@@ -20,6 +20,7 @@ import numpy as np
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
@@ -119,7 +120,7 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 def _check_order(array: Any) -> None:
     if array.layout != "C":
-        raise TypeError(f"lanes are in C-ordered arrays; found layout {array.layout!r}")
+        raise TypingError(f"lanes are in C-ordered arrays; found layout {array.layout!r}")
 
 
 def _lanes_in(array: Any) -> _Lanes:
