@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 
@@ -22,3 +23,5 @@ def _cache_folder() -> str:
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", _cache_folder())
+if "numba" in sys.modules:  # imported before us, it has looked for the folder already
+    sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
