@@ -307,7 +307,7 @@ def analyse(
     try:
         request = Request(**arguments)
         if method in ("lmm", "mmrm", "partially-nested"):
-            _announce_compilation("mixed._fit_from")
+            _announce_compilation("mixed_fit._fit_from")
         result = analyse_file(file, request)
     except WrongUsage as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None

@@ -9,10 +9,10 @@ import numpy as np
 from sim.dataset.design_matrix import INTERCEPT, FixedEffects, fixed_effects
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import Analysis, JointTest, arm_counts, contrast_name, counts, failed, t_terms
+from sim.dataset.result import Analysis, JointTest, completed, failed, t_terms
 from sim.kernels.least_squares import ols
 from sim.kernels.sandwich import Correction, cluster_robust
-from sim.trial import FAILED, STATUS, Floats
+from sim.trial import FAILED, Floats
 
 REASON = "The least-squares fit failed: too few rows or clusters, or an outcome without variation."
 
@@ -76,14 +76,11 @@ def _analysis(
     residual_variance: float,
     joint: JointTest | None,
 ) -> Analysis:
-    return Analysis(
-        method=request.method,
-        contrast=contrast_name(request),
-        sentence=sentence,
-        terms=t_terms(fixed.asked, estimate, standard_error, df),
-        status=STATUS[0],
-        count=counts(data),
-        arms=arm_counts(data),
+    return completed(
+        request,
+        data,
+        sentence,
+        t_terms(fixed.asked, estimate, standard_error, df),
         variance={"sd_residual": float(np.sqrt(residual_variance))},
         joint=joint,
     )

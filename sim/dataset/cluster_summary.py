@@ -7,9 +7,9 @@ import numpy as np
 from sim.dataset.design_matrix import INTERCEPT, arm_pairs, fixed_effects, training_group
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import Analysis, arm_counts, contrast_name, counts, failed, t_terms
+from sim.dataset.result import Analysis, completed, failed, t_terms
 from sim.kernels.cluster_summary import cluster_summary
-from sim.trial import FAILED, OK, STATUS, Floats, Ints
+from sim.trial import FAILED, Floats, Ints
 
 
 def cluster_means(data: Dataset, request: Request) -> Analysis:
@@ -46,14 +46,11 @@ def cluster_means(data: Dataset, request: Request) -> Analysis:
         return failed(request, data, names, sentence, f"Too few {unit}s in an arm, or means without variation.")
     estimate, error, df = (np.array([getattr(fit, name)[0] for fit in fits]) for name in
                            ("estimate", "standard_error", "df"))  # fmt: skip
-    return Analysis(
-        method=request.method,
-        contrast=contrast_name(request),
-        sentence=sentence,
-        terms=t_terms(names, estimate, error, df),
-        status=STATUS[OK],
-        count=counts(data),
-        arms=arm_counts(data),
+    return completed(
+        request,
+        data,
+        sentence,
+        t_terms(names, estimate, error, df),
     )
 
 

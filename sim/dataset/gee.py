@@ -9,9 +9,9 @@ import numpy as np
 from sim.dataset.design_matrix import INTERCEPT, fixed_effects
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import Analysis, arm_counts, contrast_name, counts, failed, t_terms
+from sim.dataset.result import Analysis, completed, failed, t_terms
 from sim.kernels.gee import Correction, Family, gee
-from sim.trial import FAILED, STATUS
+from sim.trial import FAILED
 
 ERROR_WORD = {
     "robust": "robust standard errors and normal tests, too optimistic with fewer than about 40 clusters",
@@ -45,13 +45,11 @@ def marginal_model(data: Dataset, request: Request) -> Analysis:
             "The equations have no solution that could be found: too few clusters, or an outcome without variation."
         )
         return failed(request, data, fixed.asked, sentence, reason)
-    return Analysis(
-        method=request.method,
-        contrast=contrast_name(request),
-        sentence=sentence,
-        terms=t_terms(fixed.asked, fit.estimate[0], fit.standard_error[0], fit.df[0]),
-        status=STATUS[fit.status[0]],
-        count=counts(data),
-        arms=arm_counts(data),
+    return completed(
+        request,
+        data,
+        sentence,
+        t_terms(fixed.asked, fit.estimate[0], fit.standard_error[0], fit.df[0]),
+        fit.status[0],
         variance={"working_correlation": float(fit.correlation[0]), "scale": float(fit.scale[0])},
     )

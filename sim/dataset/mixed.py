@@ -19,10 +19,10 @@ from sim.dataset.design_matrix import (
 )
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import Analysis, JointTest, arm_counts, contrast_name, counts, failed, t_terms
+from sim.dataset.result import Analysis, JointTest, completed, failed, t_terms
 from sim.kernels.covariance import offered
 from sim.kernels.mixed import MixedFit, MixedModel, fit_mixed
-from sim.trial import FAILED, SINGULAR, STATUS, Floats, Ints
+from sim.trial import FAILED, SINGULAR, Floats, Ints
 
 MOST_VISITS = 62
 LEVEL_WORD = {
@@ -66,14 +66,12 @@ def mixed_model(data: Dataset, request: Request) -> Analysis:
     joint = None
     if fixed.joint:
         joint = JointTest(fixed.joint, *(float(x[0, 0]) for x in (fit.joint_f, fit.joint_ndf, fit.joint_ddf)))
-    return Analysis(
-        method=request.method,
-        contrast=contrast_name(request),
-        sentence=sentence,
-        terms=t_terms(fixed.asked, fit.estimate[0], fit.standard_error[0], fit.df[0]),
-        status=STATUS[fit.status[0]],
-        count=counts(data),
-        arms=arm_counts(data),
+    return completed(
+        request,
+        data,
+        sentence,
+        t_terms(fixed.asked, fit.estimate[0], fit.standard_error[0], fit.df[0]),
+        fit.status[0],
         variance=variance,
         criterion={"ml_deviance" if request.ml else "reml_criterion": float(fit.criterion[0])},
         joint=joint,

@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from sim.dataset.design_matrix import INTERCEPT, arm_pairs, fixed_effects
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import LEVEL, Analysis, Term, arm_counts, contrast_name, counts, failed
-from sim.trial import OK, STATUS, Flags, Floats
+from sim.dataset.result import LEVEL, Analysis, Term, completed, failed
+from sim.trial import Flags, Floats
 
 PERMUTATIONS = 10_000
 CHUNK = 1_000
@@ -42,14 +42,11 @@ def randomisation_test(data: Dataset, request: Request) -> Analysis:
         return failed(
             request, data, names, sentence, "The outcome does not vary, or covariates leave nothing of the arms."
         )
-    return Analysis(
-        method=request.method,
-        contrast=contrast_name(request),
-        sentence=sentence,
-        terms=tuple(test.term(name) for name, test in zip(names, tests, strict=True)),
-        status=STATUS[OK],
-        count=counts(data),
-        arms=arm_counts(data),
+    return completed(
+        request,
+        data,
+        sentence,
+        tuple(test.term(name) for name, test in zip(names, tests, strict=True)),
         notes=tuple(
             f"{name}: {test.how} to deal the arms to {test.n_unit} {dealt_to}; the smallest possible p is "
             f"{test.smallest:.2g}."

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.trial import FAILED, STATUS, Floats
+from sim.trial import FAILED, OK, STATUS, Floats
 
 LEVEL = 0.95
 
@@ -100,15 +100,22 @@ def arm_counts(data: Dataset) -> dict[str, int]:
     return {level: np.unique(unit[data.code("arm") == code]).size for code, level in enumerate(data.levels("arm"))}
 
 
-def failed(request: Request, data: Dataset, names: tuple[str, ...], sentence: str, reason: str) -> Analysis:
-    """An analysis that could not be carried out: every number NaN, and why."""
+def completed(
+    request: Request, data: Dataset, sentence: str, terms: tuple[Term, ...], status: int = OK, **more: Any
+) -> Analysis:
+    """An analysis carried out; `more` are further fields of Analysis, of which `count` is added to the usual counts."""
     return Analysis(
         method=request.method,
         contrast=contrast_name(request),
         sentence=sentence,
-        terms=tuple(Term(name, np.nan) for name in names),
-        status=STATUS[FAILED],
-        count=counts(data),
+        terms=terms,
+        status=STATUS[status],
+        count=counts(data) | more.pop("count", {}),
         arms=arm_counts(data),
-        notes=(reason,),
+        **more,
     )
+
+
+def failed(request: Request, data: Dataset, names: tuple[str, ...], sentence: str, reason: str) -> Analysis:
+    """An analysis that could not be carried out: every number NaN, and why."""
+    return completed(request, data, sentence, tuple(Term(name, np.nan) for name in names), FAILED, notes=(reason,))

@@ -10,9 +10,9 @@ from scipy import stats
 from sim.dataset.design_matrix import arm_pairs
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import Analysis, arm_counts, contrast_name, counts, failed, t_terms
+from sim.dataset.result import Analysis, completed, failed, t_terms
 from sim.kernels.anova import AnovaFit, repeated_measures_anova
-from sim.trial import FAILED, OK, STATUS
+from sim.trial import FAILED
 
 
 def rm_anova(data: Dataset, request: Request) -> Analysis:
@@ -45,14 +45,12 @@ def rm_anova(data: Dataset, request: Request) -> Analysis:
     estimate, error, df = (np.array([getattr(fit, part)[0] for fit in fits]) for part in parts)
     n_complete = int(fits[0].n_complete[0])
     left_out = shape[1] - n_complete
-    return Analysis(
-        method=request.method,
-        contrast=contrast_name(request),
-        sentence=sentence,
-        terms=t_terms(names, estimate, error, df),
-        status=STATUS[OK],
-        count=counts(data) | {"n_complete": n_complete},
-        arms=arm_counts(data),
+    return completed(
+        request,
+        data,
+        sentence,
+        t_terms(names, estimate, error, df),
+        count={"n_complete": n_complete},
         variance={"greenhouse_geisser": float(fits[0].greenhouse_geisser[0])},
         anova=_table(fits[0], len(arms), len(visits)),
         notes=(f"{left_out} participants missed a visit and are left out whole.",) if left_out else (),

@@ -5,8 +5,7 @@ from numba import njit
 
 from sim.fused.draw import draw_participant, draw_unit
 from sim.kernels.ancova_lanes import Sums, contrast, differentiate, evaluate
-from sim.kernels.lanes_climb import N_RESULT, begin_all, infer_all, judge_all, known_all, new_climbs, step_all
-from sim.kernels.mixed_optimise import DONE
+from sim.kernels.lanes_climb import N_RESULT, climb_of, keep_all, new_climbs, new_results
 from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
 
 
@@ -41,6 +40,9 @@ def tally(w, room, visits, layout, model, ancova, replicate, sums, seen):  # typ
         store(sums.square, yy, c, 2)
 
 
+_fit = climb_of(evaluate, differentiate, contrast)
+
+
 @njit(cache=True, error_model="numpy", nogil=True)
 def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, start, max_iteration):  # type: ignore[no-untyped-def]
     """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64; arguments and answers as in nested."""
@@ -52,41 +54,15 @@ def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, sta
     )
     climbs = new_climbs(m)
     lanes = np.zeros((Q, N_RESULT, LANES))
-    result = np.full((n_block * LANES, Q, N_RESULT), np.nan)
-    variance = np.full((n_block * LANES, m), np.nan)
-    criterion = np.full(n_block * LANES, np.nan)
-    is_done = np.zeros(n_block * LANES, np.bool_)
-    n_iteration = np.zeros(n_block * LANES, np.int64)
+    results = new_results(n_block * LANES, Q, m)
     by_kind = np.zeros((2, len(visits), LANES))
     seen = np.zeros((n_block * LANES, 2, len(visits)), np.int64)
     for b in range(n_block):
         tally(w, at.end, visits, layout, model, ancova, load(replicate, b), sums, by_kind)
-        begin_all(climbs, start)
-        goes_on, is_first = True, True
-        while goes_on:
-            evaluate(climbs.at, sums, ancova, at, w, climbs.value)
-            if is_first:
-                for q in range(Q):
-                    known_all(contrasts[q], at, w, ancova.n_column, lanes[q])
-                is_first = False
-            if judge_all(climbs):
-                differentiate(climbs.at, sums, ancova, at, w, climbs.score, climbs.average, climbs.observed)
-            goes_on = step_all(climbs, bound, max_iteration)
-        for q in range(Q):
-            contrast(contrasts[q], climbs.at, sums, ancova, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
-            infer_all(climbs, lanes[q])
+        _fit(sums, ancova, at, w, contrasts, bound, start, climbs, lanes, max_iteration)
+        keep_all(climbs, lanes, b * LANES, results)
         for lane in range(LANES):
-            r = b * LANES + lane
-            n_iteration[r] = climbs.n_step[lane]
             for kind in range(2):
                 for t in range(len(visits)):
-                    seen[r, kind, t] = int(by_kind[kind, t, lane])
-            if climbs.code[lane] == DONE:
-                is_done[r] = True
-                criterion[r] = climbs.value[0, lane]
-                for k in range(m):
-                    variance[r, k] = climbs.theta[lane, k]
-                for q in range(Q):
-                    for column in range(N_RESULT):
-                        result[r, q, column] = lanes[q, column, lane]
-    return result, variance, criterion, is_done, n_iteration, seen
+                    seen[b * LANES + lane, kind, t] = int(by_kind[kind, t, lane])
+    return results, seen

@@ -1,34 +1,12 @@
 """Village-randomised and individually randomised trials over all visits: drawn, tallied and fitted in one pass."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
 from sim.fused.draw import draw_participant, draw_unit
-from sim.kernels.lanes_climb import (
-    N_RESULT,
-    begin_all,
-    infer_all,
-    judge_all,
-    known_all,
-    new_climbs,
-    step_all,
-)  # fmt: skip
-from sim.kernels.mixed_layout import Float, Int
-from sim.kernels.mixed_optimise import DONE
+from sim.kernels.lanes_climb import N_RESULT, climb_of, keep_all, new_climbs, new_results
 from sim.kernels.nested_lanes import Sums, contrast, differentiate, evaluate
 from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
-
-
-class Fits(NamedTuple):
-    """Fits of R replicates of one trial; NaN where a fit failed."""
-
-    result: Float  # (R, Q, N_RESULT) as in kernels.lanes_climb
-    variance: Float  # (R, m)
-    criterion: Float  # (R,)
-    is_done: np.ndarray  # (R,)
-    n_iteration: Int  # (R,)
 
 
 @lane_kernel
@@ -62,23 +40,7 @@ def tally(w, room, visits, layout, model, replicate, sums):  # type: ignore[no-u
             store(sums.square, square, 0)
 
 
-@njit(inline="always")
-def _fit(sums, nested, at, w, contrasts, bound, start, climbs, result, max_iteration):  # type: ignore[no-untyped-def]
-    """Fit LANES replicates; result (Q, N_RESULT, LANES)."""
-    begin_all(climbs, start)
-    goes_on, is_first = True, True
-    while goes_on:
-        evaluate(climbs.at, sums, nested, at, w, climbs.value)
-        if is_first:
-            for q in range(contrasts.shape[0]):
-                known_all(contrasts[q], at, w, nested.n_column, result[q])
-            is_first = False
-        if judge_all(climbs):
-            differentiate(climbs.at, sums, nested, at, w, climbs.score, climbs.average, climbs.observed)
-        goes_on = step_all(climbs, bound, max_iteration)
-    for q in range(contrasts.shape[0]):
-        contrast(contrasts[q], climbs.at, sums, nested, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
-        infer_all(climbs, result[q])
+_fit = climb_of(evaluate, differentiate, contrast)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -86,7 +48,7 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
     """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64.
 
     contrasts (Q, p); bound (m,) as in mixed_optimise; start (m,): where the climbs start, and the variances of the
-    known-variance estimate.
+    known-variance estimate.  Returns Results, and who was seen: (R, 2, T) untreated and trained, by visit.
     """
     n_block, T, m, Q = replicate.shape[0], len(nested.visits), bound.size, contrasts.shape[0]
     n_unit = layout.kind.size
@@ -98,11 +60,7 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
     )  # fmt: skip
     climbs = new_climbs(m)
     lanes = np.zeros((Q, N_RESULT, LANES))
-    result = np.full((n_block * LANES, Q, N_RESULT), np.nan)
-    variance = np.full((n_block * LANES, m), np.nan)
-    criterion = np.full(n_block * LANES, np.nan)
-    is_done = np.zeros(n_block * LANES, np.bool_)
-    n_iteration = np.zeros(n_block * LANES, np.int64)
+    results = new_results(n_block * LANES, Q, m)
     seen = np.zeros((n_block * LANES, 2, T), np.int64)
     for b in range(n_block):
         tally(w, at.end, nested.visits, layout, model, load(replicate, b), sums)
@@ -112,15 +70,5 @@ def simulate(replicate, layout, model, nested, at, contrasts, bound, start, max_
                 for lane in range(LANES):  # whoever was last seen at t was seen at every visit up to it
                     for s in range(t + 1):
                         seen[b * LANES + lane, layout.kind[i], s] += int(sums.last[i, t, lane])
-        for lane in range(LANES):
-            r = b * LANES + lane
-            n_iteration[r] = climbs.n_step[lane]
-            if climbs.code[lane] == DONE:
-                is_done[r] = True
-                criterion[r] = climbs.value[0, lane]
-                for k in range(m):
-                    variance[r, k] = climbs.theta[lane, k]
-                for q in range(Q):
-                    for column in range(N_RESULT):
-                        result[r, q, column] = lanes[q, column, lane]
-    return result, variance, criterion, is_done, n_iteration, seen
+        keep_all(climbs, lanes, b * LANES, results)
+    return results, seen

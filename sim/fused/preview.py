@@ -14,6 +14,7 @@ from numba import njit
 from scipy import special
 
 from sim.kernels import ancova_lanes, nested_lanes
+from sim.kernels.lanes_climb import new_climbs
 from sim.kernels.noncentral import t_power, t_sf
 from sim.lanes import LANES
 from sim.trial import Floats
@@ -76,25 +77,29 @@ def _first_lane(found: tuple[Floats, Floats, Floats]) -> tuple[Any, Any, Any]:
     return float(out[1, 0]), gradient[:, 0], -observed[:, :, 0]
 
 
+def _once(evaluate: Any, differentiate: Any, contrast: Any) -> Any:
+    """What a contrast's preview needs of a model, at given variances; part of the function that calls it."""
+
+    @njit(inline="always")
+    def at_variances(sums, shape, at, c, theta):  # type: ignore[no-untyped-def]
+        climbs, w = new_climbs(theta.shape[0]), np.zeros((at.end, LANES))
+        evaluate(theta, sums, shape, at, w, climbs.value)
+        differentiate(theta, sums, shape, at, w, climbs.score, climbs.average, climbs.observed)
+        contrast(c, theta, sums, shape, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
+        return climbs.contrast, climbs.gradient, climbs.observed
+
+    return at_variances
+
+
+_nested_once = _once(nested_lanes.evaluate, nested_lanes.differentiate, nested_lanes.contrast)
+_ancova_once = _once(ancova_lanes.evaluate, ancova_lanes.differentiate, ancova_lanes.contrast)
+
+
 @njit(cache=True, error_model="numpy")
 def _nested(sums, shape, at, c, theta):  # type: ignore[no-untyped-def]
-    m = theta.shape[0]
-    w, value = np.zeros((at.end, LANES)), np.zeros((1, LANES))
-    score, average, observed = np.zeros((m, LANES)), np.zeros((m, m, LANES)), np.zeros((m, m, LANES))
-    out, gradient, curvature = np.zeros((2, LANES)), np.zeros((m, LANES)), np.zeros((m, m, LANES))
-    nested_lanes.evaluate(theta, sums, shape, at, w, value)
-    nested_lanes.differentiate(theta, sums, shape, at, w, score, average, observed)
-    nested_lanes.contrast(c, theta, sums, shape, at, w, out, gradient, curvature)
-    return out, gradient, observed
+    return _nested_once(sums, shape, at, c, theta)
 
 
 @njit(cache=True, error_model="numpy")
 def _ancova(sums, shape, at, c, theta):  # type: ignore[no-untyped-def]
-    m = theta.shape[0]
-    w, value = np.zeros((at.end, LANES)), np.zeros((1, LANES))
-    score, average, observed = np.zeros((m, LANES)), np.zeros((m, m, LANES)), np.zeros((m, m, LANES))
-    out, gradient, curvature = np.zeros((2, LANES)), np.zeros((m, LANES)), np.zeros((m, m, LANES))
-    ancova_lanes.evaluate(theta, sums, shape, at, w, value)
-    ancova_lanes.differentiate(theta, sums, shape, at, w, score, average, observed)
-    ancova_lanes.contrast(c, theta, sums, shape, at, w, out, gradient, curvature)
-    return out, gradient, observed
+    return _ancova_once(sums, shape, at, c, theta)

@@ -116,19 +116,17 @@ class Hot:
         padded[:n] = replicate
         component = FREE if boundary == "negative" else NONNEGATIVE
         bound = np.array([POSITIVE if name.startswith("residual") else component for name in self.term])
-        result, variance, criterion, is_done, n_iteration, seen = (
-            array[:n]
-            for array in self.simulate(
-                padded.reshape(-1, LANES), *self.before, self.contrast[None], bound, self.start, most
-            )
+        found, seen = self.simulate(
+            padded.reshape(-1, LANES), *self.before, self.contrast[None], bound, self.start, most
         )
+        result, variance, criterion, is_done, n_iteration = (array[:n] for array in found)
         result = result[:, 0]
         is_singular = (variance == 0.0).any(axis=1)
         status = np.where(is_done, np.where(is_singular, SINGULAR, OK), FAILED).astype(np.int8)
         error, freedom = self._inference(result, df, boundary)
         return Answer(
             result[:, ESTIMATE], error, freedom, result[:, KNOWN_ESTIMATE], result[:, KNOWN_STANDARD_ERROR], variance,
-            criterion, status, n_iteration, seen, result,
+            criterion, status, n_iteration, seen[:n], result,
         )  # fmt: skip
 
     @staticmethod

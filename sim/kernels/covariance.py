@@ -82,6 +82,7 @@ class Formula:
     __radd__, __rmul__ = __add__, __mul__
 
     def derivative(self, name: str) -> Formula:
+        """The formula's derivative by the parameter of this name."""
         out: dict[Key, float] = {}
         for key, x in self.term.items():
             e = dict(key).get(name, 0.0)
@@ -93,6 +94,8 @@ class Formula:
 
 @dataclass(frozen=True)
 class Parameter:
+    """A parameter of a structure; see the head for how they are made and what may be done with them."""
+
     name: str
     unit: int  # power of the outcome's unit: 2 variance, 1 SD, 0 correlation
     start: float  # in units of the OLS residual SD to that power
@@ -119,22 +122,27 @@ def _formula(x: Formula | Parameter | float) -> Formula:
 
 
 def variance(name: str, start: float = 1.0) -> Parameter:
+    """Above 0, in squared units of the outcome; start in units of the residual variance that OLS leaves."""
     return Parameter(name, 2, start, POSITIVE, "log")
 
 
 def sd(name: str, start: float = 1.0) -> Parameter:
+    """Above 0, in units of the outcome; start in units of the residual SD that OLS leaves."""
     return Parameter(name, 1, start, POSITIVE, "log")
 
 
 def component(name: str, start: float, shared: bool = False) -> Parameter:
+    """A variance of at least 0, which may be estimated as 0; below under the policy 'negative'. Units as variance."""
     return Parameter(name, 2, start, NONNEGATIVE, shared=shared)
 
 
 def covariance(name: str, start: float = 0.0, shared: bool = False) -> Parameter:
+    """Of any sign; units and start as of a variance."""
     return Parameter(name, 2, start, FREE, shared=shared)
 
 
 def correlation(name: str, start: float = 0.3) -> Parameter:
+    """Without a unit, limited only by Sigma being positive definite; start is the correlation itself."""
     return Parameter(name, 0, start, FREE, "correlation")
 
 
@@ -146,6 +154,8 @@ Declared = (
 
 @dataclass(frozen=True)
 class Structure:
+    """A registered structure: its declaration and what the decorator was told."""
+
     name: str
     declare: Callable[[int, Time], Declared]
     climb: str | None
@@ -167,6 +177,8 @@ def structure(
     needs_time: bool = False,
     to_climb: Callable[[npt.NDArray[np.float64], int], npt.NDArray[np.float64]] | None = None,
 ) -> Callable[[Callable[[int, Time], Declared]], Callable[[int, Time], Declared]]:
+    """Register a structure under `name`; `word` says what it is. The other arguments are explained in the head."""
+
     def keep(declare: Callable[[int, Time], Declared]) -> Callable[[int, Time], Declared]:
         STRUCTURES[name] = Structure(name, declare, climb, curved, needs_time, to_climb, word)
         return declare
@@ -347,6 +359,8 @@ class Table(NamedTuple):
 
 @dataclass
 class _Entries:
+    """Terms of formulas on their way to Monomials: indices first and second, class, visits t and s, factor, powers."""
+
     row: list[tuple[int, int, int, int, int, float, list[tuple[int, float]]]] = field(default_factory=list)
 
     def add(self, first: int, second: int, at: tuple[int, int, int], formula: Formula, index: dict[str, int]) -> None:

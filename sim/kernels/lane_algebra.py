@@ -15,17 +15,20 @@ from sim.lanes import everywhere, fma, lane_kernel, load, store, where
 
 @lane_kernel
 def zero(w, at, n):  # type: ignore[no-untyped-def]
+    """Zero the n places from `at`."""
     for i in range(n):
         store(w, everywhere(0.0), at + i)
 
 
 @lane_kernel
 def add(w, at, x):  # type: ignore[no-untyped-def]
+    """Add x to a place."""
     store(w, load(w, at) + x, at)
 
 
 @lane_kernel
 def dot(w, x, y, n):  # type: ignore[no-untyped-def]
+    """x'y of the vectors at places x and y."""
     total = load(w, x) * load(w, y)
     for i in range(1, n):
         total = fma(load(w, x + i), load(w, y + i), total)
@@ -62,6 +65,7 @@ def trace_of_product(w, A, B, n):  # type: ignore[no-untyped-def]
 
 @lane_kernel
 def trace(w, A, n):  # type: ignore[no-untyped-def]
+    """tr A."""
     total = load(w, A)
     for i in range(1, n):
         total = total + load(w, A + i * n + i)
@@ -70,6 +74,7 @@ def trace(w, A, n):  # type: ignore[no-untyped-def]
 
 @lane_kernel
 def total_of(w, x, n):  # type: ignore[no-untyped-def]
+    """Sum of the n places from x."""
     total = load(w, x)
     for i in range(1, n):
         total = total + load(w, x + i)

@@ -4,9 +4,10 @@ A lane that has arrived stays where it is, so that at the end every lane's last 
 What a lane does depends on no other lane.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from sim.kernels.mixed_algebra import kernel
 from sim.kernels.mixed_layout import Float, Int
@@ -62,6 +63,67 @@ def new_climbs(m):  # type: ignore[no-untyped-def]
         climbing_room(m), np.zeros((m, LANES)), np.zeros((1, LANES)), np.zeros((m, LANES)), np.zeros((m, m, LANES)),
         np.zeros((m, m, LANES)), np.zeros((2, LANES)), np.zeros((m, LANES)), np.zeros((m, m, LANES)),
     )  # fmt: skip
+
+
+class Results(NamedTuple):
+    """Fits of R replicates of one trial; NaN where a fit failed."""
+
+    result: Float  # (R, Q, N_RESULT)
+    variance: Float  # (R, m)
+    criterion: Float  # (R,)
+    is_done: np.ndarray  # (R,) bool
+    n_iteration: Int  # (R,)
+
+
+@kernel
+def new_results(n, n_contrast, m):  # type: ignore[no-untyped-def]
+    """Room for the fits of n replicates."""
+    return Results(
+        np.full((n, n_contrast, N_RESULT), np.nan), np.full((n, m), np.nan), np.full(n, np.nan),
+        np.zeros(n, np.bool_), np.zeros(n, np.int64),
+    )  # fmt: skip
+
+
+@kernel
+def keep_all(climbs, lanes, first, results):  # type: ignore[no-untyped-def]
+    """Put the lanes' fits, contrasts (Q, N_RESULT, LANES), behind replicate `first`."""
+    for lane in range(LANES):
+        r = first + lane
+        results.n_iteration[r] = climbs.n_step[lane]
+        if climbs.code[lane] == DONE:
+            results.is_done[r] = True
+            results.criterion[r] = climbs.value[0, lane]
+            for k in range(climbs.theta.shape[1]):
+                results.variance[r, k] = climbs.theta[lane, k]
+            for q in range(lanes.shape[0]):
+                for column in range(N_RESULT):
+                    results.result[r, q, column] = lanes[q, column, lane]
+
+
+def climb_of(evaluate: Any, differentiate: Any, contrast: Any) -> Any:
+    """fit(sums, shape, at, w, contrasts, bound, start, climbs, lanes, most): LANES fits by these three of a model.
+
+    It becomes part of the function that calls it.  contrasts (Q, p); lanes (Q, N_RESULT, LANES) is filled.
+    """
+
+    @njit(inline="always")
+    def fit(sums, shape, at, w, contrasts, bound, start, climbs, lanes, most):  # type: ignore[no-untyped-def]
+        begin_all(climbs, start)
+        goes_on, is_first = True, True
+        while goes_on:
+            evaluate(climbs.at, sums, shape, at, w, climbs.value)
+            if is_first:
+                for q in range(contrasts.shape[0]):
+                    known_all(contrasts[q], at, w, shape.n_column, lanes[q])
+                is_first = False
+            if judge_all(climbs):
+                differentiate(climbs.at, sums, shape, at, w, climbs.score, climbs.average, climbs.observed)
+            goes_on = step_all(climbs, bound, most)
+        for q in range(contrasts.shape[0]):
+            contrast(contrasts[q], climbs.at, sums, shape, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
+            infer_all(climbs, lanes[q])
+
+    return fit
 
 
 @kernel

@@ -79,6 +79,7 @@ def accumulate(y, observed, covariate, shift, lay, st, room):  # type: ignore[no
 
 
 def accumulation_room(lay: Layout, n_cov: int) -> Moments:
+    """Workspace of `accumulate` for a design and n_cov participant-level columns."""
     largest, T, N = int(np.diff(lay.cell_start).max(initial=1)), lay.n_visit, lay.member.size
     n_moment = 1 + T + n_cov + n_cov * n_cov + (T * T + n_cov * T if lay.is_general else 2 + n_cov)
     return Moments(

@@ -29,7 +29,10 @@ def fit(replicate, trial, truth, term, start, max_iteration=50):
     nested = Nested(tuple(range(T)), CELL, trial.kind, trial.district, p, np.arange(p), *term, m)
     bound = np.array([POSITIVE] + [NONNEGATIVE] * (m - 1))
     block = np.asarray(replicate, np.uint64).reshape(-1, LANES)
-    return simulate(block, trial, truth, nested, places(T, p, m), C, bound, np.array(start, float), max_iteration)
+    results, seen = simulate(
+        block, trial, truth, nested, places(T, p, m), C, bound, np.array(start, float), max_iteration
+    )
+    return *results, seen
 
 
 def dense(trial, truth, replicate, term):

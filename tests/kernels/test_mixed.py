@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from reference.dense_mixed import DenseMixed, by_differences, components, linear, participant_covariance
 
 from sim.kernels.covariance import STRUCTURES
-from sim.kernels.mixed import FAILED, OK, SINGULAR, MixedModel, fit_mixed
+from sim.kernels.mixed import MixedModel, fit_mixed
+from sim.trial import FAILED, OK, SINGULAR
 
 
 def reml(*, y, observed, X, covariate, contrast, residual_class=None, has_participant, block, column, **more):

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sim.kernels.mixed import OK, SINGULAR, MixedModel, fit_mixed
+from sim.kernels.mixed import MixedModel, fit_mixed
+from sim.trial import OK, SINGULAR
 
 FOLDER = Path(__file__).parents[1] / "reference" / "r"
 
