@@ -382,14 +382,6 @@ class _Entries:
         )
 
 
-def names(name: str, T: int, time: Time, n_class: int) -> list[str]:
-    """Names of a structure's parameters in the order of results; those of a class end in its number."""
-    parameter = STRUCTURES[name].declare(T, time)[0]
-    label = "{0} of class {1}" if n_class > 1 else "{0}"
-    own = [label.format(p.name, c) for c in range(n_class) for p in parameter if not p.shared]
-    return own + [p.name for p in parameter if p.shared]
-
-
 def table(name: str, T: int, time: Time, n_class: int) -> Table:
     """The table of a structure for T visits, (T,) times where it needs them, and n_class residual classes."""
     parameter, formula, *rest = STRUCTURES[name].declare(T, time)

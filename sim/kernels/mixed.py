@@ -135,12 +135,6 @@ class MixedModel:
         """C, the number of residual classes."""
         return int(self.residual_class.max(initial=0)) + 1
 
-    @property
-    def variance_names(self) -> list[str]:
-        """What the columns of MixedFit.variance are."""
-        inner = covariance.names(self.participant, self.X.shape[1], self.time, self.n_class)
-        return inner + [f"random term {k + 1}" for k in range(self.column.shape[2])]
-
     def table(self, name: str) -> covariance.Table:
         """The named structure for this model's visits, times and classes."""
         return covariance.table(name, self.X.shape[1], self.time, self.n_class)
