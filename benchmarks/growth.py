@@ -123,7 +123,7 @@ def measure(n_cluster: int, size: int, n_visit: int) -> tuple[float, float, floa
 def table(rows: list[tuple[int, int, int]]) -> str:
     """Each trial measured in a process of its own, in Markdown."""
     lines = [
-        "| villages | people each | people | visits | us a replicate | of which fit | MB more | generic fit, us |",
+        "| villages | people each | people | visits | us a replicate | a fit alone | MB more | generic fit, us |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for n_cluster, size, n_visit in rows:
