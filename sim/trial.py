@@ -107,13 +107,21 @@ class Schedule:
     """Dates of one realised calendar, in days since 1970-01-01.
 
     training_start : (G,) first training day of each training group.
-    visit_day : (N, T).
-    exposure : (W, N, T), 0 outside the window, 1 inside, the peak multiplier in its peak.
+    team : (G,) int32, the facilitator team that trains it; -1 where teams are not counted.
+    availability : (G, D) factor on the probability of attending each of the D training days, in (0, 1].
+    visit_day : (N, T); of a visit that does not take place, the day on which its window closed.
+    is_held : (N, T) whether the visit takes place at all; a baseline always does.
+    exposure : (W, N, T), how strongly each visit is exposed to the window: 0 far from it, 1 inside it.
+    inside : (W, N, T) whether it falls inside the window.
     """
 
     training_start: Days
+    team: Ints
+    availability: Floats
     visit_day: Days
+    is_held: Flags
     exposure: Floats
+    inside: Flags
 
 
 @dataclass(frozen=True)

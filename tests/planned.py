@@ -60,10 +60,13 @@ def never_in_a_window(allocation: Allocation) -> Schedule:
 
 
 def exposed(allocation: Allocation, exposure: np.ndarray) -> Schedule:
-    """A schedule of which only the window exposure (N, T) matters."""
-    n = allocation.n_participant
-    return Schedule(np.zeros(len(allocation.group_district), dtype=np.int64), np.zeros((n, 3), dtype=np.int64),
-                    exposure[None].astype(float))  # fmt: skip
+    """A schedule of which only the window exposure (N, T), or (W, N, T), matters."""
+    n, n_group = allocation.n_participant, len(allocation.group_district)
+    by_window = exposure.reshape(-1, *exposure.shape[-2:]).astype(float)
+    return Schedule(
+        np.zeros(n_group, dtype=np.int64), np.full(n_group, -1, dtype=np.int32), np.ones((n_group, 3)),
+        np.zeros((n, 3), dtype=np.int64), np.ones((n, 3), dtype=bool), by_window, by_window > 0,
+    )  # fmt: skip
 
 
 def within_mcse(by_replicate: np.ndarray, expected: float | np.ndarray, n_mcse: float = 4.0) -> None:

@@ -31,8 +31,12 @@ def schedule(plan: CalendarPlan, allocation: Allocation, start: date, rng: np.ra
     visit_day = np.stack(
         [_visit_day(visit, plan, training_start[allocation.clock], rng) for visit in plan.visits.values()], axis=1
     )
-    exposure = np.array([window.exposure(visit_day) for window in plan.windows.values()])
-    return Schedule(training_start, visit_day, exposure.reshape(len(plan.windows), *visit_day.shape))
+    n_group, shape = len(training_start), (len(plan.windows), *visit_day.shape)
+    exposure = np.array([window.exposure(visit_day) for window in plan.windows.values()]).reshape(shape)
+    return Schedule(
+        training_start, np.full(n_group, -1, dtype=np.int32), np.ones((n_group, plan.training_days)), visit_day,
+        np.ones(visit_day.shape, dtype=bool), exposure, exposure > 0,
+    )  # fmt: skip
 
 
 def train(plan: CalendarPlan, allocation: Allocation, start: date, rng: np.random.Generator) -> Days:

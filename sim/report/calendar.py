@@ -20,7 +20,7 @@ def calendar_frame(scenario: Scenario, design: str, number: int) -> pd.DataFrame
         clock = allocation.clock == group
         trained = clock & allocation.is_trained
         day = dates.visit_day[clock, -1]
-        inside = (dates.exposure[:, clock, -1] > 0).mean(axis=1)
+        inside = dates.inside[:, clock, -1].mean(axis=1)
         rows.append(
             {
                 "training_group": int(group),

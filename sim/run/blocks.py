@@ -136,7 +136,7 @@ def trials(scenario: Scenario, realisation: Realisation, streams: Streams, repli
     names, file = scenario.names, scenario.file
     allocation, dates = realisation.allocation, realisation.schedule
     outcome = file.model.generate(names, scenario.effect, allocation, dates, streams, replicate)
-    observed = file.missingness.observe(names, allocation, dates, outcome, streams, replicate)
+    observed = dates.is_held & file.missingness.observe(names, allocation, dates, outcome, streams, replicate)
     n_outcome, n_truth = outcome.score.shape[:2]
     y = outcome.score.reshape(-1, *outcome.score.shape[3:])
     return Trial(y, np.tile(observed, (n_outcome * n_truth, 1, 1)), allocation), observed
@@ -208,7 +208,7 @@ def _flow(scenario: Scenario, design: str, realisation: Realisation, seen: Ints,
     """Who was due and seen in each replicate, overall and inside the windows; seen (R, 2, T) as in _analyse."""
     allocation, dates = realisation.allocation, realisation.schedule
     n = allocation.n_participant
-    exposed: Flags = np.asarray((dates.exposure > 0).any(axis=0))  # without windows: nowhere
+    exposed: Flags = np.asarray(dates.inside.any(axis=0))  # without windows: nowhere
     n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
     n_trained = int(allocation.is_trained.sum())
     final = seen[:, :, -1]

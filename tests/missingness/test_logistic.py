@@ -97,8 +97,7 @@ def test_a_second_window_multiplies_the_odds() -> None:
     by_stratum = mechanism(0, 0).window_odds_ratio["commemoration"]
     two = mechanism(0, 0).model_copy(update={"window_odds_ratio": {"commemoration": by_stratum, "harvest": by_stratum}})
     a = allocate("individual")
-    s = never_in_a_window(a)
-    both = Schedule(s.training_start, s.visit_day, np.ones((2, a.n_participant, 3)))
+    both = exposed(a, np.ones((2, a.n_participant, 3)))
     names = type(NAMES)(NAMES.outcome, NAMES.visit, NAMES.stratum, NAMES.share, ("commemoration", "harvest"))
     peak = exposed(a, np.full((a.n_participant, 3), 2.0))
     np.testing.assert_allclose(two.marginal_loss(names, a, both), two.marginal_loss(NAMES, a, peak))
