@@ -15,7 +15,8 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
     """One row `median_<column>` per design x outcome x analysis x truth, in the columns of `summarise`.
 
     Every numeric column of `rows` that is not part of the test itself counts; groups without a value have no row.
-    The 95% interval is the exact order-statistic interval of a median, the MCSE its half width divided by 1.96.
+    The 95% interval is the exact order-statistic interval of a median, the MCSE its half width divided by 1.96; neither
+    counts that replicates share calendars.
     Reference: David & Nagaraja 2003, Order Statistics, section 7.1.
     """
     extra = [c for c in rows.select_dtypes("number").columns if c not in (*TESTED, "replicate")]
@@ -29,7 +30,7 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
             if len(value) > 5:
                 low, high = value[_median_ranks(len(value))]
                 mcse = (high - low) / (2 * Z95)
-                table.append([*key, f"median_{column}", np.median(value), mcse, low, high, *count])
+                table.append([*key, f"median_{column}", np.median(value), mcse, low, high, *count, np.nan])
     return pd.DataFrame(table, columns=COLUMNS)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from sim.evaluate.calendars import Spread, spread
 from sim.evaluate.performance import (
     COLUMNS,
     Bool,
@@ -65,18 +66,25 @@ def adjust(p: ArrayLike, rule: Rule) -> Real:
     return adjusted
 
 
-def family(rows: pd.DataFrame, rule: Rule, alpha: float, true_value: TrueValue, sides: Sides = 2) -> pd.DataFrame:
+def family(
+    rows: pd.DataFrame,
+    rule: Rule,
+    alpha: float,
+    true_value: TrueValue,
+    sides: Sides = 2,
+    n_calendar: int | None = None,
+) -> pd.DataFrame:
     """Power of the family of outcomes, and of each outcome after adjustment, per design x analysis x truth.
 
-    rows, true_value, alpha, sides : as for `summarise`; the outcomes in `rows` are the family, and every replicate
-    holds each of them once per analysis (ValueError otherwise).
+    rows, true_value, alpha, sides, n_calendar : as for `summarise`; the outcomes in `rows` are the family, and every
+    replicate holds each of them once per analysis (ValueError otherwise).
     Outcomes `*any`, `*all`, `*at_least_2` and `*mean` (share rejected) come unadjusted under the analysis's own name,
     and adjusted, beside each outcome, under '<analysis>+<rule>'; rule 'none' gives the unadjusted ones alone. Measures
     are `power` and `power_net_of_demand`, under the null `type_1_error` and, for `*any`, `family_wise_error`. A failed
     fit does not reject. A replicate of a family is failed if any of its fits failed, else singular if any is singular.
     The MCSE of `*mean` is the standard deviation of the shares over replicates, divided by sqrt(R).
     """
-    fits = sort_fits(rows, ["design", "analysis", "truth", "outcome"])
+    fits = sort_fits(rows, ["design", "analysis", "truth", "outcome"], n_calendar)
     _, demand = true_and_demand(fits.key, true_value)
     families = _families(fits)
     if not families:
@@ -99,7 +107,7 @@ def family(rows: pd.DataFrame, rule: Rule, alpha: float, true_value: TrueValue, 
     for used in dict.fromkeys(["none", rule]):
         measured = {}
         for name, x in p.items():
-            share = [np.stack(_shares(adjust(f.by_replicate(x), used) <= alpha)) for f in families]
+            share = [np.stack(_shares(adjust(f.by_replicate(x), used) <= alpha, f.calendar(fits))) for f in families]
             measured[name] = Measured(*np.concatenate(share, axis=1))
         measured["power_net_of_demand"].estimate[has_no_df] = np.nan
         suffixed = key.assign(analysis=key["analysis"] + ("" if used == "none" else f"+{used}"))
@@ -124,6 +132,10 @@ class _Family(NamedTuple):
     def by_replicate(self, x: Any) -> Any:
         """The family's part of a column of the sorted rows, (R, M)."""
         return x[self.row].reshape(len(self.outcome), -1).T
+
+    def calendar(self, fits: Fits) -> Index | None:
+        """(R,) the calendar of each replicate; None = they share none."""
+        return None if fits.calendar is None else np.asarray(self.by_replicate(fits.calendar)[:, 0])
 
     def n_replicate_with(self, status: Bool) -> Index:
         """Replicates with this status in each outcome, and, once per family measure, in all outcomes at once."""
@@ -152,14 +164,16 @@ def _families(fits: Fits) -> list[_Family]:
     return found
 
 
-def _shares(reject: Bool) -> Measured:
+def _shares(reject: Bool, calendar: Index | None) -> Measured:
     """Rejection rates over replicates of each of M outcomes, then of *any, *all, *at_least_2 and *mean; (R, M) in."""
     n_replicate, n_outcome = reject.shape
     n_rejected = reject.sum(axis=1)
     enough = [1, n_outcome, 2] if n_outcome > 1 else [1, n_outcome]
-    count = [*reject.sum(axis=0), *[(n_rejected >= k).sum() for k in enough]]
+    hit = np.column_stack([reject, *(n_rejected >= k for k in enough)])
     share = n_rejected / n_outcome
+    shared = [spread(x.astype(float), np.zeros(n_replicate, np.int64), 1, calendar) for x in (*hit.T, share)]
     mcse = share.std(ddof=1) / np.sqrt(n_replicate) if n_replicate > 1 else np.nan
-    mean = normal(share.mean(), mcse)
+    mean = normal(share.mean(), mcse, shared.pop())
     mean = mean._replace(ci_low=np.maximum(mean.ci_low, 0.0), ci_high=np.minimum(mean.ci_high, 1.0))
-    return Measured(*(np.append(x, y) for x, y in zip(proportion(count, n_replicate), mean, strict=True)))
+    counted = proportion(hit.sum(axis=0), n_replicate, Spread(*(np.concatenate(x) for x in zip(*shared, strict=True))))
+    return Measured(*(np.append(x, y) for x, y in zip(counted, mean, strict=True)))

@@ -16,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from sim.evaluate.calendars import Spread, spread
+
 Real: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
 Bool: TypeAlias = NDArray[np.bool_]
@@ -24,7 +26,7 @@ TrueValue: TypeAlias = pd.DataFrame | Mapping[tuple[str, str, str], tuple[float,
 
 KEY = ("design", "outcome", "analysis", "truth")
 COUNT = ("n_replicate", "n_ok", "n_singular", "n_failed")
-COLUMNS = [*KEY, "measure", "estimate", "mcse", "ci_low", "ci_high", *COUNT]
+COLUMNS = [*KEY, "measure", "estimate", "mcse", "ci_low", "ci_high", *COUNT, "calendar_share"]
 Z95 = float(special.ndtri(0.975))
 
 NAME_UNDER_NULL = {
@@ -55,44 +57,70 @@ class Fits(NamedTuple):
     ci_low: Real
     ci_high: Real
     reject_probability: Real  # conditional on the error contrasts; NaN where rejections are counted
+    calendar: Index | None  # (L,) that the replicate is on; None = they share none
 
     @property
     def is_valid(self) -> Bool:
         return self.is_ok | self.is_singular
 
+    def spread(self, value: Real) -> Spread:
+        """What shared calendars do to the error of the mean of `value`, (L,), over the rows where it is not NaN."""
+        return spread(value, np.repeat(np.arange(len(self.start)), self.n_row), len(self.start), self.calendar)
+
 
 class Measured(NamedTuple):
-    """A performance measure with its Monte Carlo standard error and 95% interval, (C,) arrays; NaN = not computable."""
+    """A performance measure with its Monte Carlo standard error and 95% interval, (C,) arrays; NaN = not computable.
+
+    calendar_share : share of the squared MCSE that is owed to the calendars; NaN = it cannot be told.
+    """
 
     estimate: Real
     mcse: Real
     ci_low: Real
     ci_high: Real
+    calendar_share: Real
 
 
-def proportion(count: Any, n: Any) -> Measured:
+ALONE = Spread(np.array(1.0), np.array(np.nan))
+"""Of replicates that share nothing."""
+
+
+def proportion(count: Any, n: Any, shared: Spread = ALONE) -> Measured:
     """Proportion count / n, its MCSE sqrt(p (1 - p) / n) and Wilson's 95% interval; NaN where n is 0.
 
+    Where replicates share calendars, n in both is divided by how much that makes the variance grow.
     Reference: Wilson 1927, doi:10.1080/01621459.1927.10502953.
 
-    >>> [round(float(x), 4) for x in proportion(8, 10)]
+    >>> [round(float(x), 4) for x in proportion(8, 10)[:4]]
     [0.8, 0.1265, 0.4902, 0.9433]
     """
     count, n = np.asarray(count, dtype=float), np.asarray(n, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = count / n
-        centre = (count + Z95**2 / 2) / (n + Z95**2)
+        p, n = count / n, n / shared.growth
+        centre = (n * p + Z95**2 / 2) / (n + Z95**2)
         half = Z95 / (n + Z95**2) * np.sqrt(n * p * (1 - p) + Z95**2 / 4)
-        return Measured(p, np.sqrt(p * (1 - p) / n), np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0))
+        low, high = np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0)
+        return Measured(p, np.sqrt(p * (1 - p) / n), low, high, shared.share)
 
 
-def normal(estimate: Any, mcse: Any) -> Measured:
-    """A measure with its normal 95% interval, estimate -+ 1.96 MCSE."""
-    return Measured(estimate, mcse, estimate - Z95 * mcse, estimate + Z95 * mcse)
+def normal(estimate: Any, mcse: Any, shared: Spread = ALONE) -> Measured:
+    """A measure with its normal 95% interval, estimate -+ 1.96 MCSE; mcse : of replicates that share nothing."""
+    mcse = mcse * np.sqrt(shared.growth)
+    return Measured(estimate, mcse, estimate - Z95 * mcse, estimate + Z95 * mcse, shared.share)
 
 
-def sort_fits(rows: pd.DataFrame, cell: Sequence[str]) -> Fits:
+def _share(hit: Bool, fits: Fits, among: Bool | None = None) -> Measured:
+    """Share of the rows of each cell, or of those `among` them, that hit."""
+    counts = np.ones(len(hit), dtype=bool) if among is None else among
+    return proportion(
+        _sum(hit & counts, fits), _sum(counts, fits), fits.spread(np.where(counts, hit.astype(float), np.nan))
+    )
+
+
+def sort_fits(rows: pd.DataFrame, cell: Sequence[str], n_calendar: int | None = None) -> Fits:
     """The rows sorted by cell, then by replicate, so that the order of the rows cannot change a sum.
+
+    n_calendar : replicate r is on calendar r modulo this; None = replicates share none.
 
     A fit counts as valid when its status is 'ok' or 'singular' and its estimate, standard error and p-value are finite.
     Categories keep their order, text is sorted. Raises ValueError where a row occurs twice, for example because a block
@@ -123,7 +151,8 @@ def sort_fits(rows: pd.DataFrame, cell: Sequence[str]) -> Fits:
     is_finite = np.isfinite(value["estimate"]) & np.isfinite(value["standard_error"]) & np.isfinite(value["p_value"])
     is_ok, is_singular = ((rows["status"] == s).to_numpy(dtype=bool)[order] & is_finite for s in ("ok", "singular"))
     value = {name: np.where(is_ok | is_singular, x, np.nan) for name, x in value.items()}
-    return Fits(key, start, n_row, replicate, is_ok, is_singular, **value)
+    calendar = None if n_calendar is None else replicate % n_calendar
+    return Fits(key, start, n_row, replicate, is_ok, is_singular, **value, calendar=calendar)
 
 
 def true_and_demand(key: pd.DataFrame, true_value: TrueValue) -> tuple[Real, Real]:
@@ -175,7 +204,9 @@ def net_p_value(fits: Fits, demand: Real, sides: Sides) -> Real:
     return p
 
 
-def summarise(rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Sides = 2) -> pd.DataFrame:
+def summarise(
+    rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Sides = 2, n_calendar: int | None = None
+) -> pd.DataFrame:
     """Every performance measure of each design x outcome x analysis x truth, with MCSE, 95% interval and fit counts.
 
     rows : one row per replicate x outcome x analysis x truth, in any order, with the columns design, replicate,
@@ -186,6 +217,8 @@ def summarise(rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Si
     DataFrame with the columns design, outcome, truth, true_value, demand_inflation. Demand inflation is the part of the
     treated arm's self-report that is in the estimates and not in the estimand.
     alpha : in (0, 1).  sides : 2, or 1 for an upper one-sided test, whose p-values in `rows` are one-sided already.
+    n_calendar : calendars that the replicates share, replicate r being on calendar r modulo this: every MCSE counts the
+    variance between calendars, and `calendar_share` is its share of the squared MCSE; None = they share none.
 
     Rejections are counted among all replicates, a failed fit as not rejecting (`power`) or as rejecting
     (`power_if_failures_reject`); under the null `type_1_error_with_demand` is the share of rejections had the trained
@@ -195,7 +228,7 @@ def summarise(rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Si
     0) has no row.
     References: see the module.
     """
-    fits = sort_fits(rows, KEY)
+    fits = sort_fits(rows, KEY, n_calendar)
     true, demand = true_and_demand(fits.key, true_value)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         measured = _rejection(fits, true, demand, alpha, sides) | _accuracy(fits, true, demand)
@@ -204,8 +237,8 @@ def summarise(rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Si
     fixed = np.zeros(len(true))
     measured |= {"true_value": normal(true, fixed), "demand_inflation": normal(demand, fixed)}
     n_ok, n_singular = (_sum(status, fits) for status in (fits.is_ok, fits.is_singular))
-    measured["singular_rate"] = proportion(n_singular, fits.n_row)
-    measured["failure_rate"] = proportion(fits.n_row - n_ok - n_singular, fits.n_row)
+    measured["singular_rate"] = _share(fits.is_singular, fits)
+    measured["failure_rate"] = _share(~fits.is_valid, fits)
     return tabulate(fits.key, measured, fits.n_row, n_ok, n_singular)
 
 
@@ -221,11 +254,11 @@ def _rejection(fits: Fits, true: Real, demand: Real, alpha: float, sides: Sides)
     sign = np.repeat(np.sign(true), n)
     reject = rejects(fits.p_value, fits.estimate, alpha, sides)
     n_reject = _sum(reject, fits)
-    n_right = np.where(np.isnan(true), np.nan, _sum(reject & (np.sign(fits.estimate) == sign), fits))
+    is_right = np.sign(fits.estimate) == sign
 
     demand_row = np.repeat(demand, n)
     p_net = net_p_value(fits, demand_row, sides)
-    n_net = _sum(rejects(p_net, fits.estimate - demand_row, alpha, sides), fits)
+    net = _share(rejects(p_net, fits.estimate - demand_row, alpha, sides), fits)
     has_no_df = (n_valid > 0) & (_sum(~np.isnan(p_net), fits) == 0)
 
     ratio = np.where(reject, np.abs(fits.estimate) / np.repeat(np.abs(true), n), 0.0)
@@ -233,16 +266,21 @@ def _rejection(fits: Fits, true: Real, demand: Real, alpha: float, sides: Sides)
     square = np.where(reject, (ratio - np.repeat(type_m, n)) ** 2, 0.0)
     type_m_mcse = np.sqrt(_sum(square, fits) / (n_reject - 1) / n_reject)
     counted = {
-        "power": proportion(n_reject, n),
-        "power_net_of_demand": proportion(np.where(has_no_df, np.nan, n_net), n),
-        "power_if_failures_reject": proportion(n_reject + n - n_valid, n),
-        "power_among_ok": proportion(n_reject, n_valid),
+        "power": _share(reject, fits),
+        "power_net_of_demand": _where(~has_no_df, net),
+        "power_if_failures_reject": _share(reject | ~fits.is_valid, fits),
+        "power_among_ok": _share(reject, fits, fits.is_valid),
     }
     return _conditional(fits, demand, counted) | {
-        "power_correct_sign": proportion(n_right, n),
-        "type_s": proportion(n_reject - n_right, n_reject),
-        "type_m": normal(type_m, type_m_mcse),
+        "power_correct_sign": _where(~np.isnan(true), _share(reject & is_right, fits)),
+        "type_s": _where(~np.isnan(true), _share(~is_right, fits, reject)),
+        "type_m": normal(type_m, type_m_mcse, fits.spread(np.where(reject, ratio, np.nan))),
     }
+
+
+def _where(has_value: Bool, measured: Measured) -> Measured:
+    """The measure in cells where it has a value, else NaN."""
+    return Measured(*(np.where(has_value, x, np.nan) for x in measured))
 
 
 def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict[str, Measured]:
@@ -263,8 +301,8 @@ def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict
 
     def measured(x: Real, n: Real) -> Measured:
         centre, variance, _ = mean(x, n)
-        mcse = np.sqrt(variance / n)
-        return Measured(centre, mcse, np.clip(centre - Z95 * mcse, 0.0, 1.0), np.clip(centre + Z95 * mcse, 0.0, 1.0))
+        found = normal(centre, np.sqrt(variance / n), fits.spread(x))
+        return found._replace(ci_low=np.clip(found.ci_low, 0.0, 1.0), ci_high=np.clip(found.ci_high, 0.0, 1.0))
 
     zero, one, left_out = (measured(np.where(fits.is_valid, p, x), m) for x, m in (
         (0.0, n), (1.0, n), (np.nan, _sum(fits.is_valid, fits))))  # fmt: skip
@@ -285,8 +323,8 @@ def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict
 def _rejection_of_demand(fits: Fits, demand: Real, alpha: float, sides: Sides) -> Measured:
     """Share of rejections had the estimates held this much demand inflation; NaN where it is NaN."""
     added = np.repeat(np.nan_to_num(demand), fits.n_row)
-    n_reject = _sum(rejects(net_p_value(fits, -added, sides), fits.estimate + added, alpha, sides), fits)
-    return proportion(np.where(np.isnan(demand), np.nan, n_reject), fits.n_row)
+    reject = rejects(net_p_value(fits, -added, sides), fits.estimate + added, alpha, sides)
+    return _where(~np.isnan(demand), _share(reject, fits))
 
 
 def _accuracy(fits: Fits, true: Real, demand: Real) -> dict[str, Measured]:
@@ -303,26 +341,28 @@ def _accuracy(fits: Fits, true: Real, demand: Real) -> dict[str, Measured]:
         return np.repeat(x, fits.n_row)
 
     def covers(value: Real) -> Measured:
-        count = _sum((fits.ci_low <= each(value)) & (each(value) <= fits.ci_high), fits)
+        hit = (fits.ci_low <= each(value)) & (each(value) <= fits.ci_high)
         n_interval = _sum(~np.isnan(fits.ci_low) & ~np.isnan(fits.ci_high), fits)
-        return proportion(np.where(n_interval > 0, count, np.nan), n)
+        return _where(n_interval > 0, _share(hit, fits, fits.is_valid))
 
     centre = mean(fits.estimate)
     empirical_se = np.sqrt(variance(fits.estimate))
-    error = (fits.estimate - each(true)) ** 2
-    model_variance = mean(fits.standard_error**2)
-    model_se, spread = np.sqrt(model_variance), variance(fits.standard_error**2)
+    error, about_mean = (fits.estimate - each(true)) ** 2, (fits.estimate - each(centre)) ** 2
+    square = fits.standard_error**2
+    model_variance = mean(square)
+    model_se, variability = np.sqrt(model_variance), variance(square)
     ratio = model_se / empirical_se
-    ratio_mcse = ratio * np.sqrt(spread / (4 * n * model_variance**2) + 1 / (2 * (n - 1)))
+    ratio_mcse = ratio * np.sqrt(variability / (4 * n * model_variance**2) + 1 / (2 * (n - 1)))
+    ratio_influence = square / each(model_variance) - about_mean / each(empirical_se**2)
     return {
-        "bias": normal(centre - true, empirical_se / np.sqrt(n)),
-        "empirical_se": normal(empirical_se, empirical_se / np.sqrt(2 * (n - 1))),
-        "model_se": normal(model_se, np.sqrt(spread / (4 * n * model_variance))),
-        "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse),
+        "bias": normal(centre - true, empirical_se / np.sqrt(n), fits.spread(fits.estimate)),
+        "empirical_se": normal(empirical_se, empirical_se / np.sqrt(2 * (n - 1)), fits.spread(about_mean)),
+        "model_se": normal(model_se, np.sqrt(variability / (4 * n * model_variance)), fits.spread(square)),
+        "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse, fits.spread(ratio_influence)),
         "coverage": covers(true),
         "coverage_net_of_demand": covers(true + demand),
         "bias_eliminated_coverage": covers(centre),
-        "mse": normal(mean(error), np.sqrt(variance(error) / n)),
+        "mse": normal(mean(error), np.sqrt(variance(error) / n), fits.spread(error)),
     }
 
 
@@ -335,15 +375,15 @@ def tabulate(
     `type_1_error`, and measures that only an effect gives a meaning have no row.
     """
     name, n_cell, n_measure = list(measured), len(key), len(measured)
-    value = np.stack([np.stack(np.broadcast_arrays(*measured[m]), axis=-1) for m in name], axis=1)  # (C, measure, 4)
+    value = np.stack([np.stack(np.broadcast_arrays(*measured[m]), axis=-1) for m in name], axis=1)  # (C, measure, 5)
     is_null = np.asarray(key["truth"] == "null")
     null_name = [NAME_UNDER_NULL.get(m, m) for m in name]
     has_meaning = ~(is_null[:, None] & np.isin(name, ONLY_UNDER_ALTERNATIVE))
-    keep = (np.isfinite(value).all(axis=-1) & has_meaning).ravel()
+    keep = (np.isfinite(value[..., :4]).all(axis=-1) & has_meaning).ravel()
 
     table = key.loc[np.repeat(np.arange(n_cell), n_measure)].reset_index(drop=True)
     table["measure"] = np.where(is_null[:, None], null_name, name).ravel()
-    table[list(Measured._fields)] = value.reshape(-1, 4)
+    table[list(Measured._fields)] = value.reshape(-1, 5)
     count = np.stack([np.asarray(x, dtype=np.int64) for x in (n_replicate, n_ok, n_singular)], axis=-1)
     count = np.column_stack([count, count[:, 0] - count[:, 1] - count[:, 2]])
     table[list(COUNT)] = np.repeat(count, n_measure, axis=0)

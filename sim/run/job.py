@@ -60,17 +60,18 @@ def _evaluate_design(
     scenario: Scenario, store: Store, design: str
 ) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
     """Summary, row of designs.csv and estimands of one design; the rows of one analysis are in memory at a time."""
-    hypotheses = scenario.file.hypotheses
+    hypotheses, n_calendar = scenario.file.hypotheses, scenario.file.calendars
     blocks = [block for block in all_blocks(scenario) if block.design == design]
     flow = store.flow(blocks)
     estimands = estimand_table(scenario, design, float(flow["window_difference"].mean()))
     summary = []
     for analysis in scenario.file.analyses:
         rows = store.rows(blocks, analysis)
-        summary.append(summarise(rows, estimands, hypotheses.alpha, hypotheses.sides))
+        alpha, sides = hypotheses.alpha, hypotheses.sides
+        summary.append(summarise(rows, estimands, alpha, sides, n_calendar))
         summary.append(medians(rows))
-        summary.append(family(rows, hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides))
-    return pd.concat(summary, ignore_index=True), design_row(design, flow, scenario.file.calendars), estimands
+        summary.append(family(rows, hypotheses.multiplicity, alpha, estimands, sides, n_calendar))
+    return pd.concat(summary, ignore_index=True), design_row(design, flow, n_calendar), estimands
 
 
 def estimand_table(scenario: Scenario, design: str, window: float) -> pd.DataFrame:
