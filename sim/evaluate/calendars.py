@@ -22,6 +22,7 @@ class Spread(NamedTuple):
 
     growth: Real
     share: Real
+    share_mcse: Real
 
 
 def spread(value: Real, cell: Index, n_cell: int, calendar: Index | None) -> Spread:
@@ -29,8 +30,9 @@ def spread(value: Real, cell: Index, n_cell: int, calendar: Index | None) -> Spr
 
     value : (L,), NaN where a row does not count.  cell : (L,), from 0.  calendar : (L,), from 0; None = rows that share
     nothing. With a single calendar, or none of them twice, nothing can be told: growth 1, share NaN.
+    The share is 1 - 1 / F for groups of one size; its error is that of an F ratio, relatively sqrt(2 / df + 2 / df').
     """
-    unknown = Spread(np.ones(n_cell), np.full(n_cell, np.nan))
+    unknown = Spread(np.ones(n_cell), np.full(n_cell, np.nan), np.full(n_cell, np.nan))
     if calendar is None or not len(value):
         return unknown
     counts = np.isfinite(value)
@@ -57,4 +59,6 @@ def spread(value: Real, cell: Index, n_cell: int, calendar: Index | None) -> Spr
         known = (k > 1) & (n > k) & (total > 0)
         grows = known & (s_b > 0) & (growth > 1)
         share = s_b * squares / n**2 / variance
-    return Spread(np.where(grows, growth, 1.0), np.where(known, np.where(grows, share, 0.0), np.nan))
+        share = np.where(known, np.where(grows, share, 0.0), np.nan)
+        share_mcse = (1 - share) * np.sqrt(2 / (k - 1) + 2 / (n - k))
+    return Spread(np.where(grows, growth, 1.0), share, share_mcse)

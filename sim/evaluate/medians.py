@@ -30,7 +30,7 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
             if len(value) > 5:
                 low, high = value[_median_ranks(len(value))]
                 mcse = (high - low) / (2 * Z95)
-                table.append([*key, f"median_{column}", np.median(value), mcse, low, high, *count, np.nan])
+                table.append([*key, f"median_{column}", np.median(value), mcse, low, high, *count])
     return pd.DataFrame(table, columns=COLUMNS)
 
 

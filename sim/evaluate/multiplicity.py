@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sim.evaluate.calendars import Spread, spread
+from sim.evaluate.calendars import spread
 from sim.evaluate.performance import (
     COLUMNS,
     Bool,
@@ -173,7 +173,8 @@ def _shares(reject: Bool, calendar: Index | None) -> Measured:
     share = n_rejected / n_outcome
     shared = [spread(x.astype(float), np.zeros(n_replicate, np.int64), 1, calendar) for x in (*hit.T, share)]
     mcse = share.std(ddof=1) / np.sqrt(n_replicate) if n_replicate > 1 else np.nan
-    mean = normal(share.mean(), mcse, shared.pop())
+    growth = np.concatenate([one.growth for one in shared])
+    mean = normal(share.mean(), mcse, growth[-1])
     mean = mean._replace(ci_low=np.maximum(mean.ci_low, 0.0), ci_high=np.minimum(mean.ci_high, 1.0))
-    counted = proportion(hit.sum(axis=0), n_replicate, Spread(*(np.concatenate(x) for x in zip(*shared, strict=True))))
+    counted = proportion(hit.sum(axis=0), n_replicate, growth[:-1])
     return Measured(*(np.append(x, y) for x, y in zip(counted, mean, strict=True)))

@@ -26,7 +26,7 @@ TrueValue: TypeAlias = pd.DataFrame | Mapping[tuple[str, str, str], tuple[float,
 
 KEY = ("design", "outcome", "analysis", "truth")
 COUNT = ("n_replicate", "n_ok", "n_singular", "n_failed")
-COLUMNS = [*KEY, "measure", "estimate", "mcse", "ci_low", "ci_high", *COUNT, "calendar_share"]
+COLUMNS = [*KEY, "measure", "estimate", "mcse", "ci_low", "ci_high", *COUNT]
 Z95 = float(special.ndtri(0.975))
 
 NAME_UNDER_NULL = {
@@ -69,52 +69,48 @@ class Fits(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A performance measure with its Monte Carlo standard error and 95% interval, (C,) arrays; NaN = not computable.
-
-    calendar_share : share of the squared MCSE that is owed to the calendars; NaN = it cannot be told.
-    """
+    """A performance measure with its Monte Carlo standard error and 95% interval, (C,) arrays; NaN = not computable."""
 
     estimate: Real
     mcse: Real
     ci_low: Real
     ci_high: Real
-    calendar_share: Real
 
 
-ALONE = Spread(np.array(1.0), np.array(np.nan))
-"""Of replicates that share nothing."""
-
-
-def proportion(count: Any, n: Any, shared: Spread = ALONE) -> Measured:
+def proportion(count: Any, n: Any, growth: Any = 1.0) -> Measured:
     """Proportion count / n, its MCSE sqrt(p (1 - p) / n) and Wilson's 95% interval; NaN where n is 0.
 
-    Where replicates share calendars, n in both is divided by how much that makes the variance grow.
+    growth : how much the calendars that replicates share make the variance grow; n in both is divided by it.
     Reference: Wilson 1927, doi:10.1080/01621459.1927.10502953.
 
-    >>> [round(float(x), 4) for x in proportion(8, 10)[:4]]
+    >>> [round(float(x), 4) for x in proportion(8, 10)]
     [0.8, 0.1265, 0.4902, 0.9433]
     """
     count, n = np.asarray(count, dtype=float), np.asarray(n, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p, n = count / n, n / shared.growth
+        p, n = count / n, n / growth
         centre = (n * p + Z95**2 / 2) / (n + Z95**2)
         half = Z95 / (n + Z95**2) * np.sqrt(n * p * (1 - p) + Z95**2 / 4)
-        low, high = np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0)
-        return Measured(p, np.sqrt(p * (1 - p) / n), low, high, shared.share)
+        return Measured(p, np.sqrt(p * (1 - p) / n), np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0))
 
 
-def normal(estimate: Any, mcse: Any, shared: Spread = ALONE) -> Measured:
-    """A measure with its normal 95% interval, estimate -+ 1.96 MCSE; mcse : of replicates that share nothing."""
-    mcse = mcse * np.sqrt(shared.growth)
-    return Measured(estimate, mcse, estimate - Z95 * mcse, estimate + Z95 * mcse, shared.share)
+def normal(estimate: Any, mcse: Any, growth: Any = 1.0) -> Measured:
+    """A measure with its normal 95% interval, estimate -+ 1.96 MCSE; mcse : of replicates that share no calendars."""
+    mcse = mcse * np.sqrt(growth)
+    return Measured(estimate, mcse, estimate - Z95 * mcse, estimate + Z95 * mcse)
+
+
+def share_owed_to_calendars(shared: Spread) -> Measured:
+    """Their share of the variance of a mean, with its 95% interval."""
+    found = normal(shared.share, shared.share_mcse)
+    return found._replace(ci_low=np.clip(found.ci_low, 0.0, 1.0), ci_high=np.clip(found.ci_high, 0.0, 1.0))
 
 
 def _share(hit: Bool, fits: Fits, among: Bool | None = None) -> Measured:
     """Share of the rows of each cell, or of those `among` them, that hit."""
     counts = np.ones(len(hit), dtype=bool) if among is None else among
-    return proportion(
-        _sum(hit & counts, fits), _sum(counts, fits), fits.spread(np.where(counts, hit.astype(float), np.nan))
-    )
+    shared = fits.spread(np.where(counts, hit.astype(float), np.nan))
+    return proportion(_sum(hit & counts, fits), _sum(counts, fits), shared.growth)
 
 
 def sort_fits(rows: pd.DataFrame, cell: Sequence[str], n_calendar: int | None = None) -> Fits:
@@ -218,7 +214,8 @@ def summarise(
     treated arm's self-report that is in the estimates and not in the estimand.
     alpha : in (0, 1).  sides : 2, or 1 for an upper one-sided test, whose p-values in `rows` are one-sided already.
     n_calendar : calendars that the replicates share, replicate r being on calendar r modulo this: every MCSE counts the
-    variance between calendars, and `calendar_share` is its share of the squared MCSE; None = they share none.
+    variance between calendars, and `calendar_share` is its share of the squared MCSE of power (under the null, of
+    the type I error); None = they share none.
 
     Rejections are counted among all replicates, a failed fit as not rejecting (`power`) or as rejecting
     (`power_if_failures_reject`); under the null `type_1_error_with_demand` is the share of rejections had the trained
@@ -271,10 +268,13 @@ def _rejection(fits: Fits, true: Real, demand: Real, alpha: float, sides: Sides)
         "power_if_failures_reject": _share(reject | ~fits.is_valid, fits),
         "power_among_ok": _share(reject, fits, fits.is_valid),
     }
+    p_reject = np.where(fits.is_valid, fits.reject_probability, 0.0)
+    shared = fits.spread(np.where(np.isnan(p_reject), reject, p_reject))
     return _conditional(fits, demand, counted) | {
+        "calendar_share": share_owed_to_calendars(shared),
         "power_correct_sign": _where(~np.isnan(true), _share(reject & is_right, fits)),
         "type_s": _where(~np.isnan(true), _share(~is_right, fits, reject)),
-        "type_m": normal(type_m, type_m_mcse, fits.spread(np.where(reject, ratio, np.nan))),
+        "type_m": normal(type_m, type_m_mcse, fits.spread(np.where(reject, ratio, np.nan)).growth),
     }
 
 
@@ -301,7 +301,7 @@ def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict
 
     def measured(x: Real, n: Real) -> Measured:
         centre, variance, _ = mean(x, n)
-        found = normal(centre, np.sqrt(variance / n), fits.spread(x))
+        found = normal(centre, np.sqrt(variance / n), fits.spread(x).growth)
         return found._replace(ci_low=np.clip(found.ci_low, 0.0, 1.0), ci_high=np.clip(found.ci_high, 0.0, 1.0))
 
     zero, one, left_out = (measured(np.where(fits.is_valid, p, x), m) for x, m in (
@@ -355,14 +355,14 @@ def _accuracy(fits: Fits, true: Real, demand: Real) -> dict[str, Measured]:
     ratio_mcse = ratio * np.sqrt(variability / (4 * n * model_variance**2) + 1 / (2 * (n - 1)))
     ratio_influence = square / each(model_variance) - about_mean / each(empirical_se**2)
     return {
-        "bias": normal(centre - true, empirical_se / np.sqrt(n), fits.spread(fits.estimate)),
-        "empirical_se": normal(empirical_se, empirical_se / np.sqrt(2 * (n - 1)), fits.spread(about_mean)),
-        "model_se": normal(model_se, np.sqrt(variability / (4 * n * model_variance)), fits.spread(square)),
-        "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse, fits.spread(ratio_influence)),
+        "bias": normal(centre - true, empirical_se / np.sqrt(n), fits.spread(fits.estimate).growth),
+        "empirical_se": normal(empirical_se, empirical_se / np.sqrt(2 * (n - 1)), fits.spread(about_mean).growth),
+        "model_se": normal(model_se, np.sqrt(variability / (4 * n * model_variance)), fits.spread(square).growth),
+        "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse, fits.spread(ratio_influence).growth),
         "coverage": covers(true),
         "coverage_net_of_demand": covers(true + demand),
         "bias_eliminated_coverage": covers(centre),
-        "mse": normal(mean(error), np.sqrt(variance(error) / n), fits.spread(error)),
+        "mse": normal(mean(error), np.sqrt(variance(error) / n), fits.spread(error).growth),
     }
 
 
@@ -375,15 +375,15 @@ def tabulate(
     `type_1_error`, and measures that only an effect gives a meaning have no row.
     """
     name, n_cell, n_measure = list(measured), len(key), len(measured)
-    value = np.stack([np.stack(np.broadcast_arrays(*measured[m]), axis=-1) for m in name], axis=1)  # (C, measure, 5)
+    value = np.stack([np.stack(np.broadcast_arrays(*measured[m]), axis=-1) for m in name], axis=1)  # (C, measure, 4)
     is_null = np.asarray(key["truth"] == "null")
     null_name = [NAME_UNDER_NULL.get(m, m) for m in name]
     has_meaning = ~(is_null[:, None] & np.isin(name, ONLY_UNDER_ALTERNATIVE))
-    keep = (np.isfinite(value[..., :4]).all(axis=-1) & has_meaning).ravel()
+    keep = (np.isfinite(value).all(axis=-1) & has_meaning).ravel()
 
     table = key.loc[np.repeat(np.arange(n_cell), n_measure)].reset_index(drop=True)
     table["measure"] = np.where(is_null[:, None], null_name, name).ravel()
-    table[list(Measured._fields)] = value.reshape(-1, 5)
+    table[list(Measured._fields)] = value.reshape(-1, 4)
     count = np.stack([np.asarray(x, dtype=np.int64) for x in (n_replicate, n_ok, n_singular)], axis=-1)
     count = np.column_stack([count, count[:, 0] - count[:, 1] - count[:, 2]])
     table[list(COUNT)] = np.repeat(count, n_measure, axis=0)

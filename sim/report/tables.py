@@ -99,7 +99,7 @@ def _power(result: Result) -> Table:
         if measure != "power"
         else ""
     )
-    note += _estimator(result)
+    note += _estimator(result) + _calendars(result)
     several = len(outcomes) > 1
     of_all = "any, all: of the outcomes. " if several else ""
     of_rule = f"{rule}: after adjusting the {len(outcomes)} outcomes for one another. " if rule != "none" else ""
@@ -158,6 +158,21 @@ def _estimator(result: Result) -> str:
     if file.hypotheses.multiplicity != "none":
         said.append("Adjusted and family measures are counted.")
     return " ".join(said)
+
+
+MANY = 0.5
+"""Share of the squared error above which more calendars serve better than more replicates."""
+
+
+def _calendars(result: Result) -> str:
+    """How much of the error of the powers shown comes from the calendars drawn."""
+    primary = result.scenario.file.hypotheses.primary_analysis
+    share = _measure(result, "calendar_share", analysis=primary, truth="alternative")["estimate"]
+    if share.empty:
+        return ""
+    said = f" Each error counts that replicates share {result.scenario.file.calendars} calendars, which are "
+    said += f"{share.median():.0%} of its square (median; largest {share.max():.0%})"
+    return said + ("; more calendars would lower it." if share.median() > MANY else ".")
 
 
 def _methods(result: Result) -> Table:
