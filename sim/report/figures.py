@@ -11,10 +11,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sim.report.tables import headline_measure
 from sim.run.job import Result
 
+OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
+SERIES = [OKABE_ITO[number] for number in (5, 6, 3, 7, 1, 2, 0)]
+"""Colours of lines, those that are told apart on white first."""
 TARGET = 0.8
 INSIDE = 0.5  # a design counts as inside a window when more than this share of its final visits is
 
@@ -47,17 +51,22 @@ def power_figure(result: Result, folder: Path) -> Path:
     )
     figure.text(0.01, 0.012, note, fontsize=8, color="0.25")
     figure.tight_layout(rect=(0, 0.055, 1, 0.985))
-    folder.mkdir(parents=True, exist_ok=True)
+    save(figure, folder / "power.png")
+    return save(figure, folder / "power.svg")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """The figure in the format of the path's suffix, the same bytes each time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context({"svg.hashsalt": "nexttrial"}):
-        figure.savefig(folder / "power.svg", metadata={"Date": None})
-    figure.savefig(folder / "power.png", dpi=130)
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
-    return folder / "power.svg"
+    return path
 
 
 def _panel(axis: Axes, title: str, power: pd.DataFrame, inside: list[bool]) -> None:
     """Power of one outcome, a row per design; inside a window: a diamond on a tinted row."""
-    blue, vermilion = matplotlib.color_sequences["okabe_ito"][5], matplotlib.color_sequences["okabe_ito"][6]
+    blue, vermilion = OKABE_ITO[5], OKABE_ITO[6]
     estimate, low, high = (power[column].to_numpy(float) for column in ("estimate", "ci_low", "ci_high"))
     for y, is_inside in enumerate(inside):
         colour, marker = (vermilion, "D") if is_inside else (blue, "o")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
+from sim.run.blocks import Block
 from sim.run.local import Progress, all_blocks, run_blocks
 from sim.run.store import Store
 from sim.scenario.load import Scenario
@@ -44,8 +45,18 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
     return result
 
 
-def evaluate(scenario: Scenario, store: Store, n_computed: int = 0) -> Result:
-    """Summaries of the stored blocks, design by design."""
+class Kept(Protocol):
+    """Where the finished blocks of a run are."""
+
+    def rows(self, blocks: list[Block], analysis: str) -> pd.DataFrame:
+        """The rows of one analysis in these blocks."""
+
+    def flow(self, blocks: list[Block]) -> pd.DataFrame:
+        """Who was due and seen in every replicate of these blocks."""
+
+
+def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0) -> Result:
+    """Summaries of the finished blocks, design by design."""
     summary, row, estimands = zip(*(_evaluate_design(scenario, store, d) for d in scenario.file.designs), strict=True)
     return Result(
         scenario,
@@ -56,9 +67,7 @@ def evaluate(scenario: Scenario, store: Store, n_computed: int = 0) -> Result:
     )
 
 
-def _evaluate_design(
-    scenario: Scenario, store: Store, design: str
-) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
+def _evaluate_design(scenario: Scenario, store: Kept, design: str) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
     """Summary, row of designs.csv and estimands of one design; the rows of one analysis are in memory at a time."""
     hypotheses, n_calendar = scenario.file.hypotheses, scenario.file.calendars
     blocks = [block for block in all_blocks(scenario) if block.design == design]

@@ -82,6 +82,10 @@ class Scenario:
         text = json.dumps([content, self.effect.tolist()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With the fingerprint: in another process parts that are generic are other classes, which pydantic reports."""
+        return {**self.__dict__, "fingerprint": self.fingerprint}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scenario) and self.fingerprint == other.fingerprint
 
