@@ -12,7 +12,7 @@ from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
 from sim.run.blocks import Block
-from sim.run.local import Progress, all_blocks, run_blocks
+from sim.run.local import Progress, all_blocks, in_processes, let_go, run_blocks
 from sim.run.store import Store
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS, Names
@@ -38,7 +38,8 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
     """Compute what is missing, summarise everything, write the result folder."""
     store.open(new_run=new_run)
     n_computed = run_blocks(scenario, store, workers, progress)
-    result = evaluate(scenario, store, n_computed)
+    result = evaluate(scenario, store, n_computed, workers)
+    let_go(workers)
     store.write_table("summary.csv", result.summary)
     store.write_table("designs.csv", result.designs)
     store.write_table("estimands.csv", result.estimands)
@@ -55,9 +56,10 @@ class Kept(Protocol):
         """Who was due and seen in every replicate of these blocks."""
 
 
-def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0) -> Result:
+def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int = 1) -> Result:
     """Summaries of the finished blocks, design by design."""
-    summary, row, estimands = zip(*(_evaluate_design(scenario, store, d) for d in scenario.file.designs), strict=True)
+    each = ((scenario, store, design) for design in scenario.file.designs)
+    summary, row, estimands = zip(*in_processes(_evaluate_design, each, workers), strict=True)
     return Result(
         scenario,
         pd.concat(summary, ignore_index=True),

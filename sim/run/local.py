@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import joblib
 import pandas as pd
@@ -14,6 +15,7 @@ from sim.run.store import Store
 from sim.scenario.load import Scenario
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 def all_blocks(scenario: Scenario) -> list[Block]:
@@ -41,14 +43,30 @@ def _simulate(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd
 def _compute(
     scenario: Scenario, blocks: list[Block], workers: int
 ) -> Iterator[tuple[Block, pd.DataFrame, pd.DataFrame]]:
-    """The blocks as they are finished; with one worker, in order and in this process."""
+    """The blocks as they are finished; with one worker, in order."""
+    return in_processes(_simulate, ((scenario, block) for block in blocks), workers, in_order=False)
+
+
+def in_processes(
+    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int, *, in_order: bool = True
+) -> Iterator[T]:
+    """function(*one) for each one of the arguments, as they are finished; with one worker, in this process.
+
+    The processes stay for the next call, until `let_go`.
+    """
     if workers == 1:
-        yield from (_simulate(scenario, block) for block in blocks)
+        yield from (function(*one) for one in arguments)
         return
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        tasks = (joblib.delayed(_simulate)(scenario, block) for block in blocks)
-        yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
-    get_reusable_executor().shutdown()  # idle workers would keep their memory while the parent summarises
+        order = "generator" if in_order else "generator_unordered"
+        tasks = (joblib.delayed(function)(*one) for one in arguments)
+        yield from joblib.Parallel(n_jobs=workers, return_as=order, batch_size=1)(tasks)
+
+
+def let_go(workers: int) -> None:
+    """End the processes: idle, they would keep their memory."""
+    if workers > 1:
+        get_reusable_executor().shutdown()
 
 
 def n_worker(asked: str) -> int:

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-import joblib
 import pandas as pd
 
 from sim.errors import InvalidInput
 from sim.run.blocks import Block, blocks_of, simulate_block
 from sim.run.job import Result, evaluate
-from sim.run.local import Progress
+from sim.run.local import Progress, in_processes
 from sim.scenario.load import Scenario
 
 
@@ -63,12 +62,10 @@ def started_on(scenario: Scenario, design: str, start: date) -> Scenario:
 
 def scan(scenario: Scenario, design: str, starts: list[date], workers: int, progress: Progress) -> Iterator[Started]:
     """The design on each date, in the order given; a calendar that cannot be had says why. Calls progress(done, of)."""
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        tasks = (joblib.delayed(_one)(started_on(scenario, design, start), design) for start in starts)
-        found = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)(tasks)
-        for done, one in enumerate(found, start=1):
-            progress(done, len(starts))
-            yield one
+    tasks = ((started_on(scenario, design, start), design) for start in starts)
+    for done, one in enumerate(in_processes(_one, tasks, workers), start=1):
+        progress(done, len(starts))
+        yield one
 
 
 def _one(scenario: Scenario, design: str) -> Started:
