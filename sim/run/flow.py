@@ -1,0 +1,130 @@
+"""Who took part: the numbers of a CONSORT flow in every replicate, by arm and stratum, and the table made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sim.trial import Allocation, Arm, Flags, Ints, Names, Operations
+
+ALL = "*"
+"""Where arms, strata, visits or reasons are not told apart."""
+WINDOW_CLOSED = "window closed"
+"""The reason of visits that the calendar could not hold in time."""
+BEFORE_ALLOCATION = ("screened", "ineligible", "refused", "enrolled", "turned_away")
+LOW, HIGH = 0.10, 0.90
+"""Quantiles over replicates between which a table shows 80% of them."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How many people of each of C cells were allocated, seen and lost. R replicates, T visits, J reasons.
+
+    cell : (arm, stratum), ALL where it is not known which.  is_trained : (C,).  allocated : (C,).  lost : (R, C, T, J).
+    """
+
+    cell: tuple[tuple[str, str], ...]
+    is_trained: Flags
+    allocated: NDArray[np.int64]
+    reasons: tuple[str, ...]
+    lost: NDArray[np.int64]
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """(R, C, T)."""
+        return np.asarray(self.allocated[:, None] - self.lost.sum(axis=-1))
+
+
+def flow_of_people(
+    names: Names, allocation: Allocation, cause: NDArray[np.int8], is_held: Flags, reasons: tuple[str, ...]
+) -> Flow:
+    """The flow where every participant's fate is known.
+
+    cause : (R, N, T), 0 = seen, else 1 + position in `reasons`.  is_held : (N, T); a visit that is not held and would
+    have been seen is lost because its window closed.
+    """
+    code = np.where((cause == 0) & ~is_held, len(reasons) + 1, cause).astype(np.int64)
+    n_replicate, _, n_visit = code.shape
+    n_stratum, n_code = len(names.stratum), len(reasons) + 2
+    n_cell = len(allocation.arms) * n_stratum
+    cell = allocation.arm.astype(np.int64) * n_stratum + allocation.stratum
+    at = (np.arange(n_replicate)[:, None] * n_cell + cell)[:, :, None] * n_visit + np.arange(n_visit)
+    count = np.bincount((at * n_code + code).ravel(), minlength=n_replicate * n_cell * n_visit * n_code)
+    lost = count.reshape(n_replicate, n_cell, n_visit, n_code)[..., 1:]
+    return Flow(
+        tuple((arm.name, stratum) for arm in allocation.arms for stratum in names.stratum),
+        np.repeat([arm.is_trained for arm in allocation.arms], n_stratum),
+        np.bincount(cell, minlength=n_cell),
+        (*reasons, WINDOW_CLOSED),
+        lost,
+    )
+
+
+def flow_of_counts(allocation: Allocation, seen: Ints, reason: str) -> Flow:
+    """The flow where only the numbers of untreated and trained people seen at each visit are known, (R, 2, T)."""
+    is_trained = np.array([False, True])
+    allocated = np.bincount(allocation.is_trained.astype(np.int64), minlength=2)
+    cell = tuple((_one_of(allocation.arms, kind), ALL) for kind in is_trained)
+    lost = (allocated[:, None] - seen.astype(np.int64))[..., None]
+    there = allocated > 0
+    return Flow(
+        tuple(c for c, any_ in zip(cell, there, strict=True) if any_), is_trained[there], allocated[there], (reason,),
+        lost[:, there],
+    )  # fmt: skip
+
+
+def _one_of(arms: tuple[Arm, ...], is_trained: bool) -> str:
+    return " or ".join(arm.name for arm in arms if arm.is_trained == is_trained)
+
+
+def people_columns(names: Names, flow: Flow) -> dict[str, Any]:
+    """One column of R numbers per cell and stage; the words of a name are divided by |: stage, arm, stratum, ..."""
+    column: dict[str, Any] = {}
+    seen = flow.seen
+    for c, (arm, stratum) in enumerate(flow.cell):
+        column[f"allocated|{arm}|{stratum}"] = flow.allocated[c]
+        for t, visit in enumerate(names.visit):
+            column[f"seen|{arm}|{stratum}|{visit}"] = seen[:, c, t]
+            if t > 0:
+                for j, reason in enumerate(flow.reasons):
+                    column[f"lost|{arm}|{stratum}|{visit}|{reason}"] = flow.lost[:, c, t, j]
+    return column
+
+
+def operations_columns(names: Names, operations: Operations) -> dict[str, Any]:
+    """What happened before the allocation, by stratum; numbers of one calendar."""
+    return {
+        f"{stage}|{ALL}|{stratum}": int(getattr(operations, stage)[:, s].sum())
+        for stage in BEFORE_ALLOCATION
+        for s, stratum in enumerate(names.stratum)
+    }
+
+
+def flow_table(design: str, flow: pd.DataFrame) -> pd.DataFrame:
+    """A row per stage, arm, stratum, visit and reason: people, mean over replicates, with the middle 80% of them.
+
+    `mcse` counts replicates on one calendar as one, as far as they are alike: it is that of a mean over calendars.
+    """
+    rows = []
+    by_calendar = flow.groupby("calendar")
+    for column in flow.columns:
+        if "|" not in column:
+            continue
+        words = column.split("|")
+        value, mean = flow[column], by_calendar[column].mean()
+        few = len(mean) < 2 or value.min() == value.max()
+        rows.append(
+            {
+                "design": design,
+                **dict(zip(("stage", "arm", "stratum", "visit", "reason"), [*words, ALL, ALL][:5], strict=True)),
+                "people": float(value.mean()),
+                "mcse": 0.0 if few else float(mean.std() / np.sqrt(len(mean))),
+                "low": float(value.quantile(LOW)),
+                "high": float(value.quantile(HIGH)),
+            }
+        )
+    return pd.DataFrame(rows)
