@@ -83,12 +83,16 @@ class Registry:
 
         return keep
 
+    def registered(self) -> dict[str, type[Part]]:
+        """The parts by name whose files have been imported so far."""
+        return dict(sorted(self._parts.items()))
+
     def discover(self) -> dict[str, type[Part]]:
         """Import every file of the family's folder and return its parts by name."""
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
-        return dict(sorted(self._parts.items()))
+        return self.registered()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.discover())

@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Days = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Codes = NDArray[np.int8]
 
 OK, SINGULAR, FAILED = 0, 1, 2
 STATUS = ("ok", "singular", "failed")
@@ -137,6 +138,20 @@ class Outcome:
     score: Floats
     deviation: Floats
     deviation_covariance: Floats
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Who would leave for good if allocated to the contrast's control arm (0) or to its treated arm (1): first axis.
+
+    left : (2, R, N, T) int8, the reason for which a participant has left before a visit: 0 who has not, else 1 + its
+        position in `reasons`.
+    shift : broadcasts to (2, R, N, T), what leaving adds to the scores that nobody sees, in baseline SDs.
+    """
+
+    left: Codes
+    reasons: tuple[str, ...]
+    shift: Floats
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,23 @@ scores (Diggle & Kenward 1994, doi:10.2307/2986113, without their dependence on 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import expit
 
 from sim.missingness.intercepts import normal_grid, solve_intercept
-from sim.parts import MISSINGNESS, Assumption, Part, refuse
-from sim.quantities import LogOdds, Name, Share
+from sim.missingness.mechanism import ByVisit, by_visit, exactly, leaves_someone
+from sim.missingness.scores import ScoreMechanism, Slopes
+from sim.parts import MISSINGNESS, Assumption
+from sim.quantities import LogOdds
 from sim.streams import Streams
 from sim.trial import Allocation, Flags, Floats, Ints, Names, Outcome, Schedule
 
 
-def _exactly(value: float | str) -> dict[str, Any]:
-    return {"value": value, "low": value, "high": value, "basis": "assumption", "source": "example"}
-
-
 @MISSINGNESS.register("dropout")
-class Dropout(Part):
+class Dropout(ScoreMechanism):
     """Participants leave for good before a visit; the baseline is always seen.
 
     Among those still in the trial the probability of leaving before visit t is logistic(a_t + b deviation_{t-1}), where
@@ -35,25 +33,34 @@ class Dropout(Part):
     """
 
     is_cumulative: ClassVar[bool] = True
+    purpose: ClassVar[str] = "dropout"
+    keyed_by = {"loss": ("visit",)}
     kind: Literal["dropout"]
-    loss: dict[Name, Assumption[Share]] = Field(min_length=1)
+    loss: ByVisit = Field(min_length=1)
     """By visit after the baseline: share of participants who have left before it; may not fall from visit to visit."""
     log_odds_per_sd: Assumption[LogOdds]
     """Log odds of leaving per SD that the last score is higher: negative where low scorers leave, 0 is completely at
     random."""
     example = {
         "kind": "dropout",
-        "loss": {"post": _exactly("5%"), "six_months": _exactly("20%")},
-        "log_odds_per_sd": _exactly(-0.4),
+        "loss": {"post": exactly("5%"), "six_months": exactly("20%")},
+        "log_odds_per_sd": exactly(-0.4),
     }
 
     @model_validator(mode="after")
     def _losses_leave_someone(self) -> Dropout:
-        for visit, loss in self.loss.items():
-            if not loss.value < 0.95:
-                message = f"{loss.value:.0%} lost leaves too few to analyse; it must be below 95%"
-                raise refuse(message, "loss", visit, "value")
+        leaves_someone(self.loss, "loss")
         return self
+
+    @property
+    def slopes(self) -> Slopes:
+        """On the score last seen alone; nobody comes back."""
+        return Slopes(-self.log_odds_per_sd.value, 0.0, True)
+
+    def marginal_loss(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(N, T-1) the stated losses."""
+        del schedule
+        return np.tile(by_visit(self.loss, names), (allocation.n_participant, 1))
 
     def observe(
         self,
@@ -67,7 +74,8 @@ class Dropout(Part):
         """(R, N, T) which visits are seen. The draws are uniforms "dropout", T - 1 a participant; below the hazard
         leaves.
         """
-        del schedule
+        if not schedule.is_held.all():  # then the score last seen may be older than the visit before
+            return super().observe(names, allocation, schedule, outcome, streams, replicate)
         n_visit = len(names.visit)
         by_arm_type = np.array([self.intercepts(names, covariance) for covariance in outcome.deviation_covariance])
         intercept = by_arm_type[allocation.is_trained.astype(np.int64)]
@@ -79,7 +87,7 @@ class Dropout(Part):
 
     def intercepts(self, names: Names, covariance: Floats) -> tuple[float, ...]:
         """a_t of the T - 1 visits after the baseline, for deviations with this (T, T) covariance."""
-        loss = tuple(self.loss[visit].value for visit in names.visit[1:])
+        loss = tuple(by_visit(self.loss, names).tolist())
         earlier = covariance[:-1, :-1]
         return solve_hazards(loss, self.log_odds_per_sd.value, tuple(map(tuple, earlier.tolist())))
 

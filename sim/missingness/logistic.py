@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from sim.missingness.intercepts import normal_grid, solve_intercept
-from sim.parts import MISSINGNESS, Assumption, Part, refuse
+from sim.missingness.mechanism import by_visit, exactly, in_windows
+from sim.missingness.scores import ScoreMechanism, Slopes
+from sim.parts import MISSINGNESS, Assumption, refuse
 from sim.quantities import Difference, LogOdds, OddsRatio, Share
 from sim.streams import Streams
 from sim.trial import Allocation, Flags, Floats, Ints, Names, Outcome, Schedule
 
 
-def _exactly(value: float | str) -> dict[str, Any]:
-    return {"value": value, "low": value, "high": value, "basis": "assumption", "source": "example"}
-
-
 @MISSINGNESS.register("logistic")
-class LogisticLoss(Part):
+class LogisticLoss(ScoreMechanism):
     """A visit is missed with all its outcomes, with odds that depend on arm, window, last seen and unseen score.
 
     A reader expects the stated loss to be what happens: in every combination of arm, stratum and window exposure the
@@ -30,6 +28,8 @@ class LogisticLoss(Part):
     Scores enter as departures from what is expected of that arm, stratum and date (see Outcome.deviation).
     """
 
+    purpose: ClassVar[str] = "missingness"
+    keyed_by = {"loss": ("visit",), "window_odds_ratio": ("window", "stratum")}
     kind: Literal["logistic"]
     loss: dict[str, Assumption[Share]]
     """By visit: share of treated participants who miss it, outside every window."""
@@ -43,11 +43,11 @@ class LogisticLoss(Part):
     """Log odds of missing per SD that the unseen score itself is worse (missing not at random)."""
     example = {
         "kind": "logistic",
-        "loss": {"post": _exactly("5%"), "six_months": _exactly("10%")},
-        "extra_loss_untreated": _exactly("3%"),
-        "window_odds_ratio": {"commemoration": {"survivors": _exactly(2.0), "released_perpetrators": _exactly(1.3)}},
-        "mar_log_odds_per_sd": _exactly(0.2),
-        "mnar_log_odds_per_sd": _exactly(0.2),
+        "loss": {"post": exactly("5%"), "six_months": exactly("10%")},
+        "extra_loss_untreated": exactly("3%"),
+        "window_odds_ratio": {"commemoration": {"survivors": exactly(2.0), "released_perpetrators": exactly(1.3)}},
+        "mar_log_odds_per_sd": exactly(0.2),
+        "mnar_log_odds_per_sd": exactly(0.2),
     }
 
     @model_validator(mode="after")
@@ -63,16 +63,16 @@ class LogisticLoss(Part):
                 raise refuse(f"{message}; it must be below 95%", "loss", visit, "value")
         return self
 
+    @property
+    def slopes(self) -> Slopes:
+        """On the score last seen and on the unseen one."""
+        return Slopes(self.mar_log_odds_per_sd.value, self.mnar_log_odds_per_sd.value, False)
+
     def marginal_loss(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
         """(N, T-1) the probability of missing each visit after the baseline that a reader expects."""
-        loss = np.array([self.loss[visit].value for visit in names.visit[1:]])
-        expected = np.tile(loss, (allocation.n_participant, 1))
+        expected = np.tile(by_visit(self.loss, names), (allocation.n_participant, 1))
         expected[~allocation.is_trained, -1] += self.extra_loss_untreated.value
-        log_odds = logit(np.clip(expected, 1e-12, 1 - 1e-12))
-        for w, window in enumerate(names.window):
-            ratio = np.array([self.window_odds_ratio[window][s].value for s in names.stratum])
-            log_odds += schedule.exposure[w][:, 1:] * np.log(ratio)[allocation.stratum, None]
-        return np.asarray(expit(log_odds))
+        return in_windows(expected, self.window_odds_ratio, names, allocation, schedule)
 
     def observe(
         self,
@@ -84,6 +84,8 @@ class LogisticLoss(Part):
         replicate: Ints,
     ) -> Flags:
         """(R, N, T) which visits are seen. The baseline always is; a missed visit does not end follow-up."""
+        if not schedule.is_held.all():  # then a score that nobody saw must not count as seen
+            return super().observe(names, allocation, schedule, outcome, streams, replicate)
         expected = self.marginal_loss(names, allocation, schedule)
         intercept = self._intercepts(expected, allocation.is_trained, outcome.deviation_covariance)
         n_visit = len(names.visit)

@@ -124,6 +124,7 @@ def contradictions(content: Any) -> Iterator[Contradiction]:
         message = f"'{primary}' is no analysis of this scenario; {known_names(primary, analyses)}"
         yield Contradiction(("hypotheses", "primary_analysis"), message)
     yield from _control_problems(content)
+    yield from _estimand_problems(content)
 
 
 def _at(content: Any, *location: str) -> Any:
@@ -151,10 +152,13 @@ def _part(content: Any, family: Registry, *location: str) -> Any:
     return family.discover().get(str(_at(content, *location, "kind")))
 
 
-def _has_field(content: Any, section: str, key: str) -> bool:
-    """Whether the model or missingness that is chosen has this key, so far as can be told."""
-    part = _part(content, {"model": MODELS, "missingness": MISSINGNESS}[section], section)
-    return part is None or key in part.model_fields
+def _mechanisms(content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The place and class of every mechanism of missingness that can be told, those within another included."""
+    inner = _words(content, "missingness", "mechanisms") or []
+    for place in (("missingness",), *(("missingness", "mechanisms", name) for name in inner)):
+        mechanism = _part(content, MISSINGNESS, *place)
+        if mechanism is not None:
+            yield place, mechanism
 
 
 def _strata(content: Any) -> list[str] | None:
@@ -197,22 +201,38 @@ def _strata_problems(content: Any) -> Iterator[Contradiction]:
 def _visit_problems(content: Any) -> Iterator[Contradiction]:
     """A number of visits that the model does not have, and losses of dropouts that come back."""
     visits = _words(content, "calendar", "visits")
-    model, missingness = _part(content, MODELS, "model"), _part(content, MISSINGNESS, "missingness")
+    model = _part(content, MODELS, "model")
     if visits is None:
         return
     if model is not None and model.n_visit not in (None, len(visits)) and len(visits) > 1:
         message = f"three visits are needed (baseline, after training, final), found {len(visits)}"
         yield Contradiction(("calendar", "visits"), message)
-    if getattr(missingness, "is_cumulative", False):
-        for before, now in pairwise(visits[1:]):
-            losses = [_at(content, "missingness", "loss", visit, "value") for visit in (before, now)]
-            try:
-                falls = share(losses[1]) < share(losses[0])
-            except PydanticCustomError:
-                continue  # reported as such
-            if falls:
-                message = f"found '{losses[1]}' after '{losses[0]}' by {before}; who has left does not come back"
-                yield Contradiction(("missingness", "loss", now, "value"), message)
+    for place, mechanism in _mechanisms(content):
+        if mechanism.is_cumulative or _at(content, *place, "monotone") is True:
+            for losses in _losses_by_visit(content, place, mechanism):
+                yield from _falling_problems(content, losses, visits)
+
+
+def _losses_by_visit(content: Any, place: tuple[str, ...], mechanism: Any) -> Iterator[tuple[str, ...]]:
+    """The places of a mechanism's losses that go by visit: one, or one for each arm."""
+    by = mechanism.keyed_by.get("loss", ())
+    if by == ("visit",):
+        yield (*place, "loss")
+    elif by:
+        yield from ((*place, "loss", arm) for arm in _words(content, *place, "loss") or [])
+
+
+def _falling_problems(content: Any, losses: tuple[str, ...], visits: list[str]) -> Iterator[Contradiction]:
+    """Cumulative losses that fall from one visit to the next."""
+    for before, now in pairwise(visits[1:]):
+        stated = [_at(content, *losses, visit, "value") for visit in (before, now)]
+        try:
+            falls = share(stated[1]) < share(stated[0])
+        except PydanticCustomError:
+            continue  # reported as such
+        if falls:
+            message = f"found '{stated[1]}' after '{stated[0]}' by {before}; who has left does not come back"
+            yield Contradiction((*losses, now, "value"), message)
 
 
 def _training_group_problems(content: Any) -> Iterator[Contradiction]:
@@ -283,20 +303,37 @@ def _word_lists(content: Any) -> Iterator[tuple[Location, list[str] | None, str]
     visits = _words(content, "calendar", "visits")
     yield ("model", "baseline_difference"), strata, "stratum"
     yield ("model", "effect_modification"), strata, "stratum"
-    yield ("missingness", "loss"), visits[1:] if visits else None, "visit after the baseline"
-    if _part(content, MODELS, "model") is not None:
+    model = _part(content, MODELS, "model")
+    if model is not None:
         for key, those, what in (
             ("change", slice(1, None), "visit after the baseline"),
             ("effect_profile", slice(1, -1), "visit between the baseline and the final one"),
         ):
-            if _has_field(content, "model", key):
+            if key in model.model_fields:
                 yield ("model", key), visits[those] if visits else None, what
-    for place in (("model", "window_shift"), ("missingness", "window_odds_ratio")):
-        if not _has_field(content, *place):
-            continue
-        yield place, windows if _words(content, "calendar") else None, "window"
-        for window in _words(content, *place) or []:
-            yield (*place, window), strata, "stratum"
+    if model is None or "window_shift" in model.model_fields:
+        yield ("model", "window_shift"), windows if _words(content, "calendar") else None, "window"
+        for window in _words(content, "model", "window_shift") or []:
+            yield ("model", "window_shift", window), strata, "stratum"
+    wanted = {
+        "stratum": (strata, "stratum"),
+        "window": (windows if _words(content, "calendar") else None, "window"),
+        "visit": (visits[1:] if visits else None, "visit after the baseline"),
+        "arm": (list(dict.fromkeys(str(place[-1]) for place, _ in _arms(content))) or None, "arm"),
+    }
+    for place, mechanism in _mechanisms(content):
+        for field, words in mechanism.keyed_by.items():
+            yield from _nested_lists(content, (*place, field), [wanted[word] for word in words])
+
+
+def _nested_lists(
+    content: Any, place: tuple[str, ...], wanted: list[tuple[list[str] | None, str]]
+) -> Iterator[tuple[Location, list[str] | None, str]]:
+    """A mapping by the first of these words, each of whose entries goes by the rest."""
+    (words, what), *rest = wanted
+    yield place, words, what
+    for word in (_words(content, *place) or []) if rest else []:
+        yield from _nested_lists(content, (*place, word), rest)
 
 
 def _word_problems(content: Any, place: Location, wanted: list[str], what: str) -> Iterator[Contradiction]:
@@ -339,6 +376,50 @@ def _control_problems(content: Any) -> Iterator[Contradiction]:
         if analysis is not None and analysis.needs_control:
             message = f"needs a control arm, which these designs do not have: {', '.join(alone)}"
             yield Contradiction(("analyses", label), message, True)
+
+
+def _estimand_problems(content: Any) -> Iterator[Contradiction]:
+    """Reasons to leave that there are not, and events that cannot happen."""
+    missingness, model = _missingness(content), _part(content, MODELS, "model")
+    leaving = None
+    if missingness is not None:
+        reasons = zip(missingness.reasons, missingness.ends_follow_up, strict=True)
+        leaving = [reason for reason, for_good in reasons if for_good]
+    for at, reason in _listed(content, "until"):
+        if leaving is not None and reason not in leaving:
+            yield Contradiction(at, f"'{reason}' {_no_reason(reason, missingness.reasons, leaving)}")
+    for at, event in _listed(content, "had_not"):
+        if event == "leaving" and leaving == []:
+            yield Contradiction(at, "'leaving' has no effect: under this missingness nobody leaves for good")
+        if event == "non_attendance" and model is not None and "attendance" not in model.model_fields:
+            kind = model.example["kind"]
+            yield Contradiction(at, f"'non_attendance' has no effect: in a model of kind '{kind}' everyone attends")
+
+
+def _listed(content: Any, key: str) -> Iterator[tuple[Location, str]]:
+    """The words in a list of the estimand, with their places."""
+    found = _at(content, "estimand", key)
+    for position, word in enumerate(found if isinstance(found, list) else []):
+        if isinstance(word, str):
+            yield ("estimand", key, position), word
+
+
+def _no_reason(reason: str, reasons: tuple[str, ...], known: list[str]) -> str:
+    """Why nobody leaves for good by this reason; `known` : those by which people do."""
+    if reason in reasons:
+        return "does not end follow-up: whoever misses a visit by it may come back"
+    if not known:
+        return "is no reason to leave: under this missingness nobody leaves for good"
+    return f"is no reason to leave; {known_names(reason, known)}"
+
+
+def _missingness(content: Any) -> Any:
+    """The missingness as a finished part; None where it is broken, which is reported as such."""
+    part = _part(content, MISSINGNESS, "missingness")
+    try:
+        return part.model_validate_json(json.dumps(_at(content, "missingness")), strict=True) if part else None
+    except ValidationError:
+        return None
 
 
 # ---- JSON Schema --------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from planned import NAMES, model
 
-from sim.estimands.final_visit_difference import FinalVisitDifference, TrueValue
+from sim.estimands.estimand import TrueValue
+from sim.estimands.final_visit_difference import FinalVisitDifference
 from sim.trial import Arm, Contrast
 
 ESTIMAND = FinalVisitDifference(kind="final_visit_difference")

@@ -1,0 +1,154 @@
+"""What every estimand has: the five attributes of ICH E9(R1), and a value in closed form or from the trial's own draws.
+
+Intercurrent events are training not attended, contamination, and leaving for good; an estimand says what is made of
+each (ICH E9(R1), 2019, addendum on estimands and sensitivity analysis in clinical trials, sections A.3.2 and A.3.3).
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sim.parts import Part
+from sim.streams import Streams
+from sim.trial import Absence, Allocation, Arm, Contrast, Floats, Ints, Names, Schedule
+
+COMPONENTS = ("planned", "format", "modification", "attendance", "contamination")
+
+
+@dataclass(frozen=True)
+class TrueValue:
+    """The estimand's value and what it is made of, (K,) each, in baseline SDs.
+
+    true_value = planned + format + modification + attendance + contamination.
+    demand_inflation and untreated_change are in the observed difference (the latter only without a control arm) but
+    not in the estimand; window is the difference that the commemoration windows make between the arms.
+    """
+
+    planned: Floats
+    format: Floats
+    modification: Floats
+    attendance: Floats
+    contamination: Floats
+    window: Floats
+    true_value: Floats
+    demand_inflation: Floats
+    untreated_change: Floats
+
+    def under_null(self) -> TrueValue:
+        """The same under the sharp null: nobody gains and nobody inflates; what time and windows do stays."""
+        nothing = np.zeros_like(self.true_value)
+        return replace(
+            self,
+            planned=nothing,
+            format=nothing,
+            modification=nothing,
+            attendance=nothing,
+            contamination=nothing,
+            true_value=nothing,
+            demand_inflation=nothing,
+        )
+
+
+class Estimand(Part, ABC):
+    """A mean difference of potential scores between the contrast's treated and control arm, over everyone allocated.
+
+    An estimand differs from others by which potential scores it takes (`everyone_attends`) and what it makes of those
+    who leave (`measured`).
+    """
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The five attributes of ICH E9(R1) as text, for reports."""
+        return {
+            "treatment": "the treated arm of the contrast against its control arm; without one, against no training",
+            "population": "everyone allocated, in all districts, strata in their declared shares",
+            "variable": self.variable,
+            "intercurrent events": self.intercurrent_events,
+            "summary": "difference of mean potential scores, in baseline standard deviations",
+        }
+
+    @property
+    def variable(self) -> str:
+        """What is measured on each participant."""
+        return "score at the final visit"
+
+    @property
+    def intercurrent_events(self) -> str:
+        """What may happen after the allocation, and the strategy for it."""
+        return (
+            "training not attended, contamination, leaving: treatment policy (the score as it is, whoever attends or "
+            "is seen); of those who die, the score they would have had"
+        )
+
+    @property
+    def everyone_attends(self) -> bool:
+        """Whether the potential scores are those of full attendance."""
+        return False
+
+    def measured(self, score: Floats, absence: Absence) -> Floats:
+        """(2, K, R, N) the variable, from potential scores (2, K, R, N, T) and who would leave."""
+        return np.asarray((score + absence.shift[:, None])[..., -1])
+
+    def from_draws(self, model: Any, missingness: Any) -> bool:
+        """Whether the value has no closed form under this outcome model and missingness."""
+        del model, missingness
+        return True
+
+    def realised_value(
+        self,
+        model: Any,
+        names: Names,
+        effect: Floats,
+        allocation: Allocation,
+        schedule: Schedule,
+        streams: Streams,
+        replicate: Ints,
+        absence: Absence,
+    ) -> Floats:
+        """(K, R) the estimand's value in these very draws, under the alternative: mean over all participants.
+
+        `model.potential` gives everyone's scores under either arm, `absence` who would leave in either. Its mean over
+        replicates is the value that estimates are compared with; under a null the value is 0.
+        """
+        score = model.potential(
+            names, effect, allocation, schedule, streams, replicate, everyone_attends=self.everyone_attends
+        )
+        control, treated = self.measured(score, absence)
+        return np.asarray((treated - control).mean(axis=-1))
+
+    def true_value(
+        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, window: float
+    ) -> TrueValue:
+        """The closed form under an outcome model and a planned effect (K,); under the null every component is 0.
+
+        Where `from_draws`, it is what the value would be if nobody left.
+        """
+        treated = arms[contrast.treated] if contrast.control is not None else None
+        control = arms[contrast.control] if contrast.control is not None else None
+        if treated is None:  # the mean over the arms of a study in which everyone is trained
+            parts = [self._arm(model, names, effect, arm, arms) for arm in arms]
+            value = {key: np.mean([p[key] for p in parts], axis=0) for key in parts[0]}
+        else:
+            assert control is not None
+            ours, theirs = (self._arm(model, names, effect, arm, arms) for arm in (treated, control))
+            value = {key: ours[key] - theirs[key] for key in ours}
+        everything = np.sum(list(value.values()), axis=0)
+        uncontrolled = 0.0 if control is not None else model.final_change(names)
+        n_trained = int(treated is None or treated.is_trained) - int(control is not None and control.is_trained)
+        return TrueValue(
+            **value,
+            window=np.full(len(effect), window),
+            true_value=everything,
+            demand_inflation=np.full(len(effect), n_trained * model.final_inflation),
+            untreated_change=np.full(len(effect), uncontrolled),
+        )
+
+    def _arm(self, model: Any, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]) -> dict[str, Floats]:
+        """What one arm's mean differs by from the same people untreated, component by component; (K,) each."""
+        found = model.effect_components(names, effect, arm, arms)
+        assert set(found) <= set(COMPONENTS)
+        return {name: np.zeros(len(effect)) + found.get(name, 0.0) for name in COMPONENTS}

@@ -1,0 +1,65 @@
+"""The mean difference at the final visit had certain things not happened: the hypothetical strategy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from sim.estimands.estimand import Estimand, TrueValue
+from sim.parts import ESTIMANDS, refuse
+from sim.trial import Absence, Arm, Contrast, Floats, Names
+
+Event = Literal["non_attendance", "leaving"]
+
+
+@ESTIMANDS.register("hypothetical")
+class Hypothetical(Estimand):
+    """E[Y(treated arm)] - E[Y(control arm)] at the final visit, had everyone attended or had nobody left.
+
+    What is not named is treatment policy. Without leaving, nobody dies or moves away, and no score shifts after it; it
+    is what an analysis under missing at random aims at (ICH E9(R1), section A.3.2).
+    """
+
+    kind: Literal["hypothetical"]
+    had_not: tuple[Event, ...] = Field(min_length=1, strict=False)
+    """What would not have happened: `non_attendance` of the training, `leaving` for good."""
+    example = {"kind": "hypothetical", "had_not": ["non_attendance", "leaving"]}
+
+    @field_validator("had_not")
+    @classmethod
+    def _events_differ(cls, had_not: tuple[Event, ...]) -> tuple[Event, ...]:
+        if len(set(had_not)) < len(had_not):
+            raise refuse("found {found}; an event is named once", found=", ".join(had_not))
+        return had_not
+
+    @property
+    def intercurrent_events(self) -> str:
+        """Hypothetical for the events named."""
+        text = {"non_attendance": "training not attended", "leaving": "leaving"}
+        away = ", ".join(text[event] for event in self.had_not)
+        rest = ", ".join(["contamination", *(text[event] for event in text if event not in self.had_not)])
+        return f"{away}: hypothetical (had it not happened); {rest}: treatment policy"
+
+    @property
+    def everyone_attends(self) -> bool:
+        """As declared."""
+        return "non_attendance" in self.had_not
+
+    def measured(self, score: Floats, absence: Absence) -> Floats:
+        """(2, K, R, N) scores at the final visit, with what leaving does to them or without."""
+        if "leaving" in self.had_not:
+            return np.asarray(score[..., -1])
+        return super().measured(score, absence)
+
+    def true_value(
+        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, window: float
+    ) -> TrueValue:
+        """As in the closed form, without what is lost by not attending where everyone attends."""
+        value = super().true_value(model, names, effect, arms, contrast, window)
+        if not self.everyone_attends:
+            return value
+        nothing = np.zeros_like(value.attendance)
+        return replace(value, attendance=nothing, true_value=value.true_value - value.attendance)
