@@ -39,11 +39,11 @@ def rejections(scenario: Scenario) -> pd.DataFrame | str:
     (design,) = scenario.file.designs
     try:
         blocks = blocks_of(design, scenario.file.replicates, scenario.file.calendars)
-        rows = pd.concat([simulate_block(scenario, block)[0] for block in blocks])
+        rows, flow = map(pd.concat, zip(*(simulate_block(scenario, block) for block in blocks), strict=True))
     except np.linalg.LinAlgError:
         return "no such covariance"
     rows = rows[rows["truth"] == "alternative"]
-    truth = estimand_table(scenario, design, 0.0).set_index(["outcome", "truth"])["demand_inflation"]
+    truth = estimand_table(scenario, design, flow).set_index(["outcome", "truth"])["demand_inflation"]
     demand = rows["outcome"].astype(str).map(truth.xs("alternative", level="truth"))
     t = (rows["estimate"] - demand) / rows["standard_error"]
     p_value = 2 * special.stdtr(rows["df"], -t.abs())

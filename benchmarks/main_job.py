@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.run.blocks import Block, realise, simulate_block, trials
+from sim.run.blocks import Block, draw, realise, simulate_block
 from sim.scenario.load import Scenario, read_scenario
 from sim.streams import Streams
 
@@ -99,10 +99,10 @@ def beside_lme4(scenario: Scenario) -> None:
     """Seconds a fit of the primary analysis, village-randomised design, ours and lme4's, on the same data sets."""
     realisation = realise(scenario, "vil_4", 0)
     replicate = np.arange(PEER_FITS // 8, dtype=np.int32) * scenario.file.calendars
-    trial, _ = trials(scenario, realisation, Streams(scenario.file.seed, "vil_4"), replicate)
+    trial = draw(scenario, realisation, Streams(scenario.file.seed, "vil_4"), replicate).trial
     method = scenario.file.analyses["mixed_ancova"]
     fit = method.analyse(trial)
-    many, _ = trials(scenario, realisation, Streams(scenario.file.seed, "vil_4"), np.arange(64, dtype=np.int32) * 64)
+    many = draw(scenario, realisation, Streams(scenario.file.seed, "vil_4"), np.arange(64, dtype=np.int32) * 64).trial
     began = time.perf_counter()
     method.analyse(many)
     ours = (time.perf_counter() - began) / len(many.y)

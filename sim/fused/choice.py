@@ -15,7 +15,7 @@ from sim.fused.trials import Answer, Hot, Population, Scores, at_final_visit, ov
 from sim.generate.nested import NestedScores
 from sim.missingness.dropout import Dropout
 from sim.streams import Streams
-from sim.trial import TRUTHS, Allocation, Fit, Floats, Ints, Names
+from sim.trial import TRUTHS, Allocation, Fit, Floats, Ints, Names, Schedule
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,19 @@ class Route:
 
 
 def choose(
-    names: Names, model: Any, missingness: Any, effect: Floats, allocation: Allocation, streams: Streams, analysis: Any
+    names: Names,
+    model: Any,
+    missingness: Any,
+    effect: Floats,
+    allocation: Allocation,
+    schedule: Schedule,
+    streams: Streams,
+    analysis: Any,
 ) -> Route:
     """The route of one analysis of one realised trial."""
     why = _not_hot(model, missingness, allocation, analysis)
+    if not why and not schedule.is_held.all():
+        why = "the calendar does not hold every visit"
     if why:
         return Route(None, why, np.zeros(len(TRUTHS)), why, False)
     assert allocation.contrast.control is not None  # both analyses need one

@@ -14,9 +14,10 @@ from scipy import special
 
 from sim.calendar.schedule import schedule
 from sim.fused.choice import Route, choose
+from sim.run.flow import Flow, flow_of_counts, flow_of_people, operations_columns, people_columns
 from sim.scenario.load import Scenario
 from sim.streams import Streams
-from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Ints, Schedule, Trial
+from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Floats, Ints, Operations, Outcome, Schedule, Trial
 
 SPAN, N_PART = 2048, 4
 REASONS = ("", "not estimable or not converged", "not finite")
@@ -53,10 +54,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Realisation:
-    """One allocation with its calendar."""
+    """One calendar: who was recruited in time, on which dates, and what it took."""
 
     allocation: Allocation
     schedule: Schedule
+    operations: Operations
 
 
 def blocks_of(design: str, n_replicate: int, n_calendar: int) -> list[Block]:
@@ -75,17 +77,18 @@ def realise(scenario: Scenario, design: str, number: int) -> Realisation:
     streams, nested = scenario.streams(design), scenario.file.common_random_numbers
     plan = scenario.design(design)
     allocation = plan.allocate(scenario.names, streams.generator("allocation", number), nested=nested)
-    dates = schedule(scenario.file.calendar, allocation, plan.start, streams.generator("calendar", number))
-    return Realisation(allocation, dates)
+    dice = streams.generator("calendar", number)
+    return Realisation(*schedule(scenario.file.calendar, allocation, plan.start, dice, scenario.names))
 
 
 @functools.lru_cache(maxsize=256)
 def routes(scenario: Scenario, design: str, number: int) -> tuple[Route, ...]:
     """How each analysis of calendar `number` of a design is computed, in the order of the file."""
-    file, allocation = scenario.file, realise(scenario, design, number).allocation
+    file, realisation = scenario.file, realise(scenario, design, number)
+    allocation, dates = realisation.allocation, realisation.schedule
     streams = scenario.streams(design)
     return tuple(
-        choose(scenario.names, file.model, file.missingness, scenario.effect, allocation, streams, analysis)
+        choose(scenario.names, file.model, file.missingness, scenario.effect, allocation, dates, streams, analysis)
         for analysis in file.analyses.values()
     )
 
@@ -100,46 +103,81 @@ def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.D
     calendar = block.replicate % scenario.file.calendars
     for number in np.unique(calendar).tolist():
         replicate = block.replicate[calendar == number]
-        analysed, seen = _analyse(scenario, block.design, number, replicate)
-        fits += [_columns(scenario, replicate, position, fit) for position, fit in enumerate(analysed)]
-        flow.append(_flow(scenario, block.design, realise(scenario, block.design, number), seen, replicate))
+        trial = _trial(scenario, block.design, number, replicate)
+        fits += [_columns(scenario, replicate, position, fit) for position, fit in enumerate(trial.fits)]
+        flow.append(_flow(scenario, block.design, realise(scenario, block.design, number), trial, replicate))
     who = pd.concat(flow, ignore_index=True).sort_values("replicate", ignore_index=True)
     return _rows(scenario, block.design, fits), who
 
 
-def _analyse(scenario: Scenario, design: str, number: int, replicate: Ints) -> tuple[list[Fit], Ints]:
-    """Every analysis of some replicates of one calendar, in lanes where there is such a kernel; and who was seen.
+@dataclass(frozen=True)
+class Analysed:
+    """R replicates of one calendar: their fits, the flow of people, the estimand's value in their draws.
 
-    Seen: (R, 2, T) untreated and trained participants at each visit. Scores are stored only if an analysis needs them.
+    true_value : (K, R); None where it has a closed form.
     """
-    methods, ways = scenario.file.analyses.values(), routes(scenario, design, number)
-    realisation = realise(scenario, design, number)
-    trial, seen = None, None
-    if not all(way.hot for way in ways):
-        trial, observed = trials(scenario, realisation, scenario.streams(design), replicate)
-        trained = realisation.allocation.is_trained
-        seen = np.stack([observed[:, trained == kind].sum(axis=1) for kind in (False, True)], axis=1)
-    fits = []
-    for method, way in zip(methods, ways, strict=True):
+
+    fits: list[Fit]
+    flow: Flow
+    true_value: Floats | None
+
+
+def _trial(scenario: Scenario, design: str, number: int, replicate: Ints) -> Analysed:
+    """Every analysis of some replicates of one calendar, in lanes where there is such a kernel.
+
+    Scores are stored only if an analysis or the estimand needs them.
+    """
+    file, ways = scenario.file, routes(scenario, design, number)
+    realisation, streams = realise(scenario, design, number), scenario.streams(design)
+    is_drawn = file.estimand.from_draws(file.model, file.missingness)
+    data = None
+    if is_drawn or not all(way.hot for way in ways):
+        data = draw(scenario, realisation, streams, replicate)
+    fits, counted = [], None
+    for method, way in zip(file.analyses.values(), ways, strict=True):
         if way.hot is None:
-            fits.append(method.analyse(trial))
+            assert data is not None
+            fits.append(method.analyse(data.trial))
         else:
-            fit, answer = way.analyse(method, replicate, scenario.file.hypotheses)
+            fit, answer = way.analyse(method, replicate, file.hypotheses)
             fits.append(fit)
-            seen = answer.seen if seen is None else seen
-    assert seen is not None
-    return fits, seen
+            counted = flow_of_counts(realisation.allocation, answer.seen, file.missingness.reasons[0])
+    flow = counted if data is None else data.flow
+    assert flow is not None
+    value = data.true_value(scenario, realisation, streams, replicate) if data and is_drawn else None
+    return Analysed(fits, flow, value)
 
 
-def trials(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> tuple[Trial, Flags]:
-    """R replicates as one Trial of K x 2 x R data sets (outcome, truth, replicate), and what was seen, (R, N, T)."""
+@dataclass(frozen=True)
+class Drawn:
+    """R replicates of one realisation: K x 2 x R data sets (outcome, truth, replicate), scores and flow of people."""
+
+    trial: Trial
+    outcome: Outcome
+    flow: Flow
+
+    def true_value(self, scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> Floats:
+        """(K, R) the estimand's value in these draws, under the alternative."""
+        names, file = scenario.names, scenario.file
+        place = (realisation.allocation, realisation.schedule)
+        absence = file.missingness.absence(names, *place, self.outcome, streams, replicate)
+        value: Floats = file.estimand.realised_value(
+            file.model, names, scenario.effect, *place, streams, replicate, absence
+        )
+        return value
+
+
+def draw(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> Drawn:
+    """The data of R replicates of one realisation."""
     names, file = scenario.names, scenario.file
     allocation, dates = realisation.allocation, realisation.schedule
     outcome = file.model.generate(names, scenario.effect, allocation, dates, streams, replicate)
-    observed = dates.is_held & file.missingness.observe(names, allocation, dates, outcome, streams, replicate)
+    cause = file.missingness.cause(names, allocation, dates, outcome, streams, replicate)
+    observed = dates.is_held & (cause == 0)
     n_outcome, n_truth = outcome.score.shape[:2]
     y = outcome.score.reshape(-1, *outcome.score.shape[3:])
-    return Trial(y, np.tile(observed, (n_outcome * n_truth, 1, 1)), allocation), observed
+    trial = Trial(y, np.tile(observed, (n_outcome * n_truth, 1, 1)), allocation)
+    return Drawn(trial, outcome, flow_of_people(names, allocation, cause, dates.is_held, file.missingness.reasons))
 
 
 def _columns(scenario: Scenario, replicate: Ints, analysis: int, fit: Fit) -> Columns:
@@ -204,14 +242,17 @@ def _categories(code: NDArray[np.integer[Any]], names: Iterable[str]) -> pd.Cate
     return pd.Categorical.from_codes(code, categories=pd.Index(list(names)))
 
 
-def _flow(scenario: Scenario, design: str, realisation: Realisation, seen: Ints, replicate: Ints) -> pd.DataFrame:
-    """Who was due and seen in each replicate, overall and inside the windows; seen (R, 2, T) as in _analyse."""
-    allocation, dates = realisation.allocation, realisation.schedule
+def _flow(scenario: Scenario, design: str, realisation: Realisation, trial: Analysed, replicate: Ints) -> pd.DataFrame:
+    """One row per replicate: who was due, seen and lost, what the field work took, and what the estimand was."""
+    names, allocation, dates = scenario.names, realisation.allocation, realisation.schedule
+    operations, people = realisation.operations, trial.flow
     n = allocation.n_participant
-    exposed: Flags = np.asarray(dates.inside.any(axis=0))  # without windows: nowhere
-    n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
     n_trained = int(allocation.is_trained.sum())
-    final = seen[:, :, -1]
+    seen = people.seen
+    final, trained = seen[:, :, -1], people.is_trained
+    n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
+    inside = dates.inside.mean(axis=1)  # (W, T)
+    value = trial.true_value if trial.true_value is not None else ()
     return pd.DataFrame(
         {
             "design": design,
@@ -219,14 +260,29 @@ def _flow(scenario: Scenario, design: str, realisation: Realisation, seen: Ints,
             "n_participant": n,
             "n_cluster": n_cluster,
             "n_district": len(np.unique(allocation.district)),
-            "n_visit_planned": n * dates.visit_day.shape[1],
+            "n_visit_planned": n * len(names.visit),
             "n_visit_observed": seen.sum(axis=(1, 2)),
             "share_observed_final": final.sum(axis=1) / n,
-            "share_observed_final_trained": final[:, 1] / n_trained,
-            "share_observed_final_untreated": final[:, 0] / (n - n_trained) if n > n_trained else np.nan,
-            "share_final_in_window": float(exposed[:, -1].mean()),
-            "window_difference": scenario.file.model.window_shift_difference(scenario.names, allocation, dates),
+            "share_observed_final_trained": final[:, trained].sum(axis=1) / n_trained,
+            "share_observed_final_untreated": final[:, ~trained].sum(axis=1) / (n - n_trained)
+            if n > n_trained
+            else np.nan,
+            "share_final_in_window": float(dates.inside[:, :, -1].any(axis=0).mean()),
+            **{
+                f"share_{visit}_in_{window}": inside[w, t]
+                for w, window in enumerate(names.window)
+                for t, visit in enumerate(names.visit)
+            },
+            "window_difference": scenario.file.model.window_shift_difference(names, allocation, dates),
             "start_day": int(dates.training_start.min()),
             "last_visit_day": int(dates.visit_day.max()),
+            "end_day": operations.last_day,
+            "team_days": operations.team_days,
+            "travel_days": operations.travel_days,
+            "n_appointment": int(operations.appointments.sum()),
+            "interviewer_days": np.nan if operations.interviewer_days is None else operations.interviewer_days,
+            **{f"true_value|{outcome}": one for outcome, one in zip(names.outcome, value, strict=False)},
+            **operations_columns(names, operations),
+            **people_columns(names, people),
         }
     )

@@ -16,6 +16,7 @@ ALL = "*"
 WINDOW_CLOSED = "window closed"
 """The reason of visits that the calendar could not hold in time."""
 BEFORE_ALLOCATION = ("screened", "ineligible", "refused", "enrolled", "turned_away")
+STAGES = (*BEFORE_ALLOCATION, "allocated", "seen", "lost")
 LOW, HIGH = 0.10, 0.90
 """Quantiles over replicates between which a table shows 80% of them."""
 
@@ -104,15 +105,15 @@ def operations_columns(names: Names, operations: Operations) -> dict[str, Any]:
     }
 
 
-def flow_table(design: str, flow: pd.DataFrame) -> pd.DataFrame:
+def flow_table(design: str, flow: pd.DataFrame, n_calendar: int) -> pd.DataFrame:
     """A row per stage, arm, stratum, visit and reason: people, mean over replicates, with the middle 80% of them.
 
     `mcse` counts replicates on one calendar as one, as far as they are alike: it is that of a mean over calendars.
     """
     rows = []
-    by_calendar = flow.groupby("calendar")
+    by_calendar = flow.groupby(flow["replicate"] % n_calendar)
     for column in flow.columns:
-        if "|" not in column:
+        if column.split("|")[0] not in STAGES:
             continue
         words = column.split("|")
         value, mean = flow[column], by_calendar[column].mean()

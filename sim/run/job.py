@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
 from sim.run.blocks import Block
+from sim.run.flow import flow_table
 from sim.run.local import Progress, all_blocks, in_processes, let_go, run_blocks
 from sim.run.store import Store
 from sim.scenario.load import Scenario
@@ -20,12 +22,13 @@ from sim.trial import TRUTHS, Names
 
 @dataclass(frozen=True)
 class Result:
-    """The tables of a run: summary.csv, designs.csv and estimands.csv, as data frames."""
+    """The tables of a run, as data frames: summary.csv, designs.csv, estimands.csv and flow.csv."""
 
     scenario: Scenario
     summary: pd.DataFrame
     designs: pd.DataFrame
     estimands: pd.DataFrame
+    flow: pd.DataFrame
     n_computed: int
 
     @property
@@ -40,9 +43,8 @@ def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, n
     n_computed = run_blocks(scenario, store, workers, progress)
     result = evaluate(scenario, store, n_computed, workers)
     let_go(workers)
-    store.write_table("summary.csv", result.summary)
-    store.write_table("designs.csv", result.designs)
-    store.write_table("estimands.csv", result.estimands)
+    for name in ("summary", "designs", "estimands", "flow"):
+        store.write_table(f"{name}.csv", getattr(result, name))
     return result
 
 
@@ -59,22 +61,19 @@ class Kept(Protocol):
 def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int = 1) -> Result:
     """Summaries of the finished blocks, design by design."""
     each = ((scenario, store, design) for design in scenario.file.designs)
-    summary, row, estimands = zip(*in_processes(_evaluate_design, each, workers), strict=True)
-    return Result(
-        scenario,
-        pd.concat(summary, ignore_index=True),
-        pd.DataFrame(list(row)),
-        pd.concat(estimands, ignore_index=True),
-        n_computed,
-    )
+    by_design = list(in_processes(_evaluate_design, each, workers))
+    tables = (pd.concat(one, ignore_index=True) for one in zip(*by_design, strict=True))
+    return Result(scenario, *tables, n_computed)
 
 
-def _evaluate_design(scenario: Scenario, store: Kept, design: str) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
-    """Summary, row of designs.csv and estimands of one design; the rows of one analysis are in memory at a time."""
+def _evaluate_design(
+    scenario: Scenario, store: Kept, design: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Summary, row of designs.csv, estimands and flow of one design; one analysis's rows are in memory at a time."""
     hypotheses, n_calendar = scenario.file.hypotheses, scenario.file.calendars
     blocks = [block for block in all_blocks(scenario) if block.design == design]
     flow = store.flow(blocks)
-    estimands = estimand_table(scenario, design, float(flow["window_difference"].mean()))
+    estimands = estimand_table(scenario, design, flow)
     summary = []
     for analysis in scenario.file.analyses:
         rows = store.rows(blocks, analysis)
@@ -82,17 +81,23 @@ def _evaluate_design(scenario: Scenario, store: Kept, design: str) -> tuple[pd.D
         summary.append(summarise(rows, estimands, alpha, sides, n_calendar))
         summary.append(medians(rows))
         summary.append(family(rows, hypotheses.multiplicity, alpha, estimands, sides, n_calendar))
-    return pd.concat(summary, ignore_index=True), design_row(design, flow, n_calendar), estimands
+    row = pd.DataFrame([design_row(design, flow, n_calendar)])
+    return pd.concat(summary, ignore_index=True), row, estimands, flow_table(design, flow, n_calendar)
 
 
-def estimand_table(scenario: Scenario, design: str, window: float) -> pd.DataFrame:
+def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.DataFrame:
     """A row per outcome x truth: the estimand's true value and what it is made of, in baseline SDs.
 
-    window : difference between the arms that the windows make at the final visit, mean over the calendars.
+    Where the value comes from the replicates' draws it is their mean, and what it is made of is as if nobody left;
+    `window` is the difference between the arms that the windows make at the final visit, mean over the calendars.
     """
-    plan, file = scenario.design(design), scenario.file
+    plan, file, names = scenario.design(design), scenario.file, scenario.names
     arms, contrast = plan.arm_list, plan.contrast_arms
-    value = file.estimand.true_value(file.model, scenario.names, scenario.effect, arms, contrast, window)
+    window = float(flow["window_difference"].mean())
+    value = file.estimand.true_value(file.model, names, scenario.effect, arms, contrast, window)
+    drawn = [column for column in (f"true_value|{outcome}" for outcome in names.outcome) if column in flow]
+    if drawn:
+        value = replace(value, true_value=flow[drawn].mean().to_numpy())
     rows: list[dict[str, Any]] = []
     for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
         rows += _by_outcome(design, truth, scenario.names, vars(components))
@@ -108,7 +113,8 @@ def _by_outcome(design: str, truth: str, names: Names, components: dict[str, Any
 
 MEANS = (
     "n_participant", "n_cluster", "n_district", "n_visit_planned", "n_visit_observed", "share_observed_final",
-    "share_observed_final_trained", "share_observed_final_untreated", "share_final_in_window",
+    "share_observed_final_trained", "share_observed_final_untreated", "share_final_in_window", "team_days",
+    "travel_days", "n_appointment", "interviewer_days",
 )  # fmt: skip
 
 
@@ -119,9 +125,11 @@ def design_row(design: str, flow: pd.DataFrame, n_calendar: int) -> dict[str, An
     medians: a mean could fall on a day on which nobody is trained.
     """
     row: dict[str, Any] = {"design": design}
-    for column in MEANS:
+    by_window = [column for column in flow if re.fullmatch("share_.*_in_.*", column) and column not in MEANS]
+    for column in (*MEANS, *by_window):
         row |= _mean_and_mcse(column, flow[column], flow["replicate"] % n_calendar)
     row |= {"start_date": _date(flow["start_day"]), "last_visit_date": _date(flow["last_visit_day"])}
+    row |= {"end_date": _date(flow["end_day"])}
     duration = flow["last_visit_day"] - flow["start_day"]
     row |= _mean_and_mcse("duration_days", duration, flow["replicate"] % n_calendar)
     return row | {"cost": None, "currency": None}

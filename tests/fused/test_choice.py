@@ -85,7 +85,7 @@ CASES: dict[str, dict[str, Any]] = {
 def both_ways(scenario: Any, replicate: Any, monkeypatch: Any, *, same_start: bool) -> Iterator[tuple[str, Fit, Fit]]:
     """Each analysis of calendar 0 in lanes and by the ordinary route, by default from starts of their own."""
     realisation = realise(scenario, "plain", 0)
-    trial, _ = blocks.trials(scenario, realisation, scenario.streams("plain"), replicate)
+    trial = blocks.draw(scenario, realisation, scenario.streams("plain"), replicate).trial
     for (name, analysis), way in zip(scenario.file.analyses.items(), routes(scenario, "plain", 0), strict=True):
         assert way.hot is not None, way.why
         variance = dict(zip(way.hot.term, way.hot.start, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from run_support import ROOT, small_scenario
 
-from sim.run.blocks import Block, realise, simulate_block, trials
+from sim.run.blocks import Block, draw, realise, simulate_block
 from sim.scenario.load import read_scenario
 
 REPLICATE = np.arange(40, dtype=np.int32)
@@ -25,7 +25,7 @@ def scenario_with(common: bool, **villages: int):
 
 def drawn(scenario, design):
     realisation = realise(scenario, design, 0)
-    return trials(scenario, realisation, scenario.streams(design), REPLICATE)[0]
+    return draw(scenario, realisation, scenario.streams(design), REPLICATE).trial
 
 
 def people(trial):
