@@ -23,6 +23,7 @@ SHARE = rf"({_NUMBER})\s*%"
 DAYS = rf"({_WHOLE})\s*(days?|weeks?)"
 MONTHS = rf"({_WHOLE})\s*months?"
 PER_WEEK = rf"({_NUMBER})\s*(?:people\s*)?per\s*week"
+POINTS = rf"({_NUMBER})\s*points?"
 MONTH_DAY = r"(\d\d)-(\d\d)"
 DATE = r"(\d{4})-(\d\d)-(\d\d)"
 NAME = r"[a-z][a-z0-9_]{0,39}"
@@ -54,6 +55,11 @@ def _quantity(value: Any, pattern: str, what: str, example: str) -> re.Match[str
 def _sd(value: Any) -> float:
     example = f"{value} SD" if isinstance(value, (int, float)) and -10 <= value <= 10 else "0.25 SD"
     return float(_quantity(value, SD, "a number of baseline standard deviations", example)[1])
+
+
+def _points(value: Any) -> float:
+    example = f"{value} points" if isinstance(value, (int, float)) else "20.8 points"
+    return float(_quantity(value, POINTS, "a number of points of the scale", example)[1])
 
 
 def share(value: Any) -> float:
@@ -144,7 +150,7 @@ def in_unit_of(written: Any, bound: Any) -> str:
     text = written.strip() if isinstance(written, str) else ""
     if re.fullmatch(SHARE, text):
         return f"{100 * bound:g}%"
-    for pattern, unit in ((SD, "SD"), (DAYS, "days"), (MONTHS, "months"), (PER_WEEK, "per week")):
+    for pattern, unit in ((SD, "SD"), (DAYS, "days"), (MONTHS, "months"), (PER_WEEK, "per week"), (POINTS, "points")):
         if re.fullmatch(pattern, text):
             return f"{bound:g} {unit.removesuffix('s') if bound == 1 else unit}"
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
@@ -160,6 +166,12 @@ Sd = Annotated[float, BeforeValidator(_sd), Field(ge=-10, le=10), _text(SD, "0.2
 
 PositiveSd = Annotated[float, BeforeValidator(_sd), Field(ge=0, le=10), _text(SD, "0.10 SD")]
 """A standard deviation, in baseline standard deviations."""
+
+Points = Annotated[float, BeforeValidator(_points), Field(ge=-LARGEST, le=LARGEST), _text(POINTS, "20.8 points")]
+"""Points of the scale that people answer on."""
+
+PositivePoints = Annotated[float, BeforeValidator(_points), Field(gt=0, le=LARGEST), _text(POINTS, "5 points")]
+"""A standard deviation in points of the scale that people answer on."""
 
 Share = Annotated[float, BeforeValidator(share), Field(ge=0, le=1), _text(SHARE, "15%")]
 """A proportion, written in per cent, held as 0 to 1."""

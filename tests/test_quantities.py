@@ -20,6 +20,8 @@ from sim.quantities import (
     Number,
     OddsRatio,
     PerWeek,
+    Points,
+    PositivePoints,
     PositiveSd,
     Sd,
     Share,
@@ -40,6 +42,7 @@ def read(kind, value):
         (PerWeek, "30 per week", 30.0), (PerWeek, "7.5 people per week", 7.5), (MonthDay, "04-07", (4, 7)),
         (Date, "2028-02-29", date(2028, 2, 29)), (Date, date(2027, 7, 5), date(2027, 7, 5)), (Name, "a_1", "a_1"),
         (Correlation, -0.5, -0.5), (Icc, 0, 0.0), (OddsRatio, 2, 2.0), (LogOdds, -5, -5.0), (Number, 131.6, 131.6),
+        (Points, "20.8 points", 20.8), (Points, "-1 point", -1.0), (PositivePoints, "5 points", 5.0),
     ],
 )  # fmt: skip
 def test_read(kind, text, value):
@@ -62,6 +65,8 @@ def test_read(kind, text, value):
         (Share, 0.15, "write it with its unit, for example '15%'"),
         (Share, "8 percent", "found '8 percent'; a percentage is needed"),
         (Share, "101%", "less than or equal to 1"),
+        (Points, 20.8, "write it with its unit, for example '20.8 points'"),
+        (PositivePoints, "0 points", "greater than 0"),
         (Days, 3, "for example '3 days'"),
         (Days, "1.5 days", "a whole number of days or weeks is needed"),
         (Days, "9" * 50 + " days", "a whole number of days or weeks is needed"),
@@ -114,7 +119,8 @@ def test_names_are_safe_file_names(text):
 @pytest.mark.parametrize(
     "written, bound, shown",
     [("120%", 1, "100%"), ("11 SD", 10, "10 SD"), ("2 weeks", 5, "5 days"), ("0 days", 1, "1 day"),
-     ("200 months", 120, "120 months"), ("0 per week", 0, "0 per week"), (0, 100_000, "100,000"), (0.7, 0.5, "0.5")],
+     ("200 months", 120, "120 months"), ("0 per week", 0, "0 per week"), ("0 points", 5, "5 points"),
+     (0, 100_000, "100,000"), (0.7, 0.5, "0.5")],
 )  # fmt: skip
 def test_bounds_in_the_unit_that_was_written(written, bound, shown):
     assert in_unit_of(written, bound) == shown

@@ -1,146 +1,93 @@
-"""Correlated normal scores: strata, districts, villages, training groups, participants and visits, with their effect.
+"""Correlated scores: strata, districts, villages, training groups, facilitators, participants, visits and the effect.
 
-Scores are in baseline standard deviations. Of the total variance of 1 at every visit, `icc_district` lies between
-districts and, where villages are sampled as clusters, `icc_village` between villages, of which the share `cac` is the
-same at every visit (the rest is a village-by-visit effect). What remains belongs to the participant, with whatever
-covariance over visits makes the declared correlations true. Training groups add their variance to that, in trained
-arms after the training only (partial nesting).
+What is declared, and which variance is whose, is in sim.generate.declared. Here are the expectations in closed form,
+and the draws.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-from numba import njit
-from pydantic import Field, model_validator
 
-from sim.generate.components import FINAL, N_VISIT, VarianceInputs, components, participant_covariance
-from sim.parts import MODELS, Assumption, Part, refuse
-from sim.quantities import Correlation, Icc, Name, PositiveSd, Sd, Share
+from sim.generate.assemble import Effects, Own, Version, assemble
+from sim.generate.attendance import days_attended, draw_days
+from sim.generate.components import FINAL, N_VISIT, components
+from sim.generate.declared import DeclaredScores
+from sim.generate.response import AtTheBounds, Continuous, scale_row
+from sim.parts import MODELS
 from sim.streams import Streams
-from sim.trial import TRUTHS, Allocation, Arm, Floats, Ints, Names, Outcome, Schedule
+from sim.trial import TRUTHS, Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
 
-
-def _exactly(value: float | str) -> dict[str, Any]:
-    return {"value": value, "low": value, "high": value, "basis": "assumption", "source": "example"}
-
-
-class OutcomeModel(Part):
-    """What differs between outcomes."""
-
-    correlation_baseline_final: Assumption[Correlation]
-    icc_village: Assumption[Icc]
+UNTREATED = Arm("untreated", None)
 
 
 @MODELS.register("gaussian")
-class GaussianScores(Part):
-    """Normal scores of K correlated outcomes at three visits: baseline, right after training, final."""
+class GaussianScores(DeclaredScores):
+    """Scores of K correlated outcomes at three visits: baseline, right after training, final."""
 
     n_visit: ClassVar[int | None] = N_VISIT
     can_reenact: ClassVar[bool] = True
-    kind: Literal["gaussian"]
-    outcomes: dict[Name, OutcomeModel] = Field(min_length=1)
-    correlation_baseline_post: Assumption[Correlation]
-    correlation_post_final: Assumption[Correlation]
-    correlation_outcomes: Assumption[Correlation]
-    """Between any two outcomes at the baseline, in every component of variance."""
-    correlation_changes: Assumption[Correlation]
-    """Between the changes, baseline to final, of two outcomes; mean over the pairs of outcomes. Lower than
-    `correlation_outcomes`, it makes the outcomes correlate less after the baseline as well."""
-    icc_district: Assumption[Icc]
-    icc_training_group: Assumption[Icc]
-    """Share of a trained participant's variance, within district and village, that the training group shares."""
-    cac: Assumption[Annotated[Correlation, Field(ge=0)]]
-    """Cluster autocorrelation: correlation of a village's effect between two visits."""
-    retention: Assumption[Annotated[Share, Field(gt=0)]]
-    """Share of the gain right after training that is left at the final visit."""
-    untreated_change: Assumption[Sd]
-    """Change from baseline to the final visit that happens with or without training."""
-    baseline_difference: dict[str, Assumption[Sd]]
-    """By stratum."""
-    effect_modification: dict[str, Assumption[Sd]]
-    """By stratum, added to the effect at the final visit."""
-    format_effect: dict[str, Assumption[Sd]]
-    """By format, added to the effect at the final visit."""
-    sd_effect_district: Assumption[PositiveSd]
-    attendance: Assumption[Share]
-    """Share of trained participants who attend enough to gain; the others gain nothing."""
-    contamination: Assumption[Share]
-    """Share of the trained arms' effect that leaks to untreated participants."""
-    demand_inflation: Assumption[Sd]
-    """Added to the self-report of trained participants after the training, without any true change."""
-    window_shift: dict[str, dict[str, Assumption[Sd]]] = {}
-    """By window, then stratum: shift of a score measured inside the window."""
-    example = {
-        "kind": "gaussian",
-        "outcomes": {
-            "cohesion": {"correlation_baseline_final": _exactly(0.4), "icc_village": _exactly(0.10)},
-            "resilience": {"correlation_baseline_final": _exactly(0.6), "icc_village": _exactly(0.05)},
-        },
-        "correlation_baseline_post": _exactly(0.6),
-        "correlation_post_final": _exactly(0.5),
-        "correlation_outcomes": _exactly(0.35),
-        "correlation_changes": _exactly(0.3),
-        "icc_district": _exactly(0.02),
-        "icc_training_group": _exactly(0.06),
-        "cac": _exactly(0.8),
-        "retention": _exactly("60%"),
-        "untreated_change": _exactly("0.15 SD"),
-        "baseline_difference": {"survivors": _exactly("0 SD"), "released_perpetrators": _exactly("0 SD")},
-        "effect_modification": {"survivors": _exactly("0 SD"), "released_perpetrators": _exactly("0 SD")},
-        "format_effect": {"mixed": _exactly("0 SD"), "separate": _exactly("-0.1 SD")},
-        "sd_effect_district": _exactly("0.1 SD"),
-        "attendance": _exactly("90%"),
-        "contamination": _exactly("5%"),
-        "demand_inflation": _exactly("0.1 SD"),
-        "window_shift": {
-            "commemoration": {"survivors": _exactly("-0.2 SD"), "released_perpetrators": _exactly("-0.1 SD")}
-        },
-    }
-
-    @model_validator(mode="after")
-    def _covariances_exist(self) -> GaussianScores:
-        for with_village, where in ((False, "without village clusters"), (True, "with villages as clusters")):
-            given = self._declared(with_village)
-            smallest = {
-                name: float(np.linalg.eigvalsh(participant_covariance(given, k))[0])
-                for k, name in enumerate(self.outcomes)
-            }
-            bad = [name for name, eigenvalue in smallest.items() if eigenvalue <= 1e-9]
-            if bad:
-                raise refuse(
-                    f"outcome {', '.join(bad)}: the correlations over visits and the ICCs leave no positive definite "
-                    f"covariance for the participants {where} (smallest eigenvalue {min(smallest.values()):.3g}): "
-                    "lower the ICCs or bring the three correlations closer together",
-                    "outcomes", *bad[: len(bad) == 1],
-                )  # fmt: skip
-            try:
-                components(given)
-            except np.linalg.LinAlgError:
-                raise refuse(
-                    f"correlation_changes {self.correlation_changes.value} cannot be had together with "
-                    f"correlation_outcomes {self.correlation_outcomes.value}: bring the two closer together",
-                    "correlation_changes", "value",
-                ) from None  # fmt: skip
-        return self
-
-    def _declared(self, with_village: bool) -> VarianceInputs:
-        return VarianceInputs(
-            baseline_final=tuple(o.correlation_baseline_final.value for o in self.outcomes.values()),
-            icc_village=tuple(with_village * o.icc_village.value for o in self.outcomes.values()),
-            baseline_post=self.correlation_baseline_post.value,
-            post_final=self.correlation_post_final.value,
-            outcomes=self.correlation_outcomes.value,
-            changes=self.correlation_changes.value,
-            icc_district=self.icc_district.value,
-            icc_training_group=self.icc_training_group.value,
-            cac=self.cac.value,
-        )
 
     def covariance(self, with_village: bool, is_trained: bool) -> Floats:
-        """(K, T, K, T) covariance of one participant's scores about their expectation."""
-        return np.asarray(components(self._declared(with_village)).covariance[int(is_trained)])
+        """(K, T, K, T) covariance of one participant's scores about their expectation, before floor and ceiling."""
+        return np.asarray(components(self.declared(with_village)).covariance[int(is_trained)])
+
+    # ---- attendance -------------------------------------------------------------------------------------------
+
+    def dose_distribution(self, availability: tuple[float, ...] | None = None) -> tuple[Floats, Floats]:
+        """Shares of the gain that trained participants may get, and their probabilities.
+
+        availability : one factor on the probability of attending each training day; left out, everyone can come.
+        """
+        if self.attendance is not None:
+            return np.array([0.0, 1.0]), np.array([1 - self.attendance.value, self.attendance.value])
+        assert self.attendance_per_day is not None and self.attendance_correlation is not None
+        dose = self._dose_by_days()
+        usual = (1.0,) * (len(dose) - 1) if availability is None else availability
+        return dose, days_attended(self.attendance_per_day.value, self.attendance_correlation.value, usual)
+
+    def mean_dose(self, availability: tuple[float, ...] | None = None) -> float:
+        """Expected share of the gain of a trained participant; availability as in `dose_distribution`."""
+        if self.attendance is not None:
+            return self.attendance.value
+        dose, probability = self.dose_distribution(availability)
+        return float(dose @ probability)
+
+    def expected_dose(self, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(A,) expected share of the gain of each arm's participants on one calendar; 0 where untreated.
+
+        `effect_components` is linear in it: averaged over calendars it gives the average over calendars.
+        """
+        person = self._person_dose(allocation, schedule)
+        arms = enumerate(allocation.arms)
+        if self.attendance is not None:
+            return np.array([self.attendance.value * arm.is_trained for _, arm in arms])
+        return np.array([person[allocation.arm == a].mean() if arm.is_trained else 0.0 for a, arm in arms])
+
+    def _person_dose(self, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(N,) expected share of the gain of each participant, if trained on the dates of the own clock."""
+        if self.attendance is not None:
+            return np.full(allocation.n_participant, self.attendance.value)
+        distinct, which = np.unique(schedule.availability, axis=0, return_inverse=True)
+        dose = np.array([self.mean_dose(tuple(row.tolist())) for row in distinct])
+        return np.asarray(dose[which.reshape(-1)][allocation.clock])
+
+    def _dose_by_days(self) -> Floats:
+        """(D + 1,) share of the gain by number of days attended."""
+        assert self.gain_by_days is not None
+        return np.array([0.0, *(self.gain_by_days[str(day + 1)].value for day in range(len(self.gain_by_days)))])
+
+    def _draw_dose(self, allocation: Allocation, schedule: Schedule, streams: Streams, replicate: Ints) -> Floats:
+        """(R, N) share of the gain that each participant gets, if trained."""
+        if self.attendance is not None:
+            people = (replicate, allocation.cluster, allocation.member)
+            attended = streams.uniform("attendance", *people, 1)[..., 0] < self.attendance.value
+            return attended.astype(float)
+        assert self.attendance_per_day is not None and self.attendance_correlation is not None
+        per_day, correlation = self.attendance_per_day.value, self.attendance_correlation.value
+        availability = schedule.availability[allocation.clock]
+        return self._dose_by_days()[draw_days(per_day, correlation, availability, allocation, streams, replicate)]
 
     # ---- means ------------------------------------------------------------------------------------------------
 
@@ -151,24 +98,53 @@ class GaussianScores(Part):
         assert arm.format is not None
         return np.asarray(effect + self.format_effect[arm.format].value + modification)
 
-    def leaked_effect(self, effect: Floats, arms: tuple[Arm, ...], names: Names) -> Floats:
-        """(K,) what untreated participants gain from the trained arms around them."""
-        trained = [self.arm_effect(effect, arm, names) for arm in arms if arm.is_trained]
-        return np.asarray(self.contamination.value * self.attendance.value * np.mean(trained, axis=0))
+    def leaked_effect(
+        self,
+        effect: Floats,
+        arms: tuple[Arm, ...],
+        names: Names,
+        has_villages: bool = False,
+        dose: Floats | None = None,
+    ) -> Floats:
+        """(K,) what untreated participants gain from the trained arms around them; dose as in `effect_components`."""
+        share = self.contamination.value
+        if has_villages and self.contamination_between_villages is not None:
+            share = self.contamination_between_villages.value
+        each = np.full(len(arms), self.mean_dose()) if dose is None else dose
+        most = max(each) or 1.0
+        trained = [
+            each_dose / most * self.arm_effect(effect, arm, names)
+            for arm, each_dose in zip(arms, each, strict=True)
+            if arm.is_trained
+        ]
+        return np.asarray(share * most * np.mean(trained, axis=0))
 
     def effect_components(
-        self, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]
+        self,
+        names: Names,
+        effect: Floats,
+        arm: Arm,
+        arms: tuple[Arm, ...],
+        *,
+        has_villages: bool = False,
+        dose: Floats | None = None,
     ) -> dict[str, Floats | float]:
-        """What an arm's mean at the final visit differs by from the same people untreated; see estimands."""
+        """What an arm's mean at the final visit differs by from the same people untreated; see estimands.
+
+        dose : (A,) `expected_dose`, averaged over calendars; left out, everyone can come to every training day.
+        Exact for continuous responses where availability does not differ between the strata of an arm; what buffering
+        takes off the windows' shifts is apart, in `buffering_difference`.
+        """
         if not arm.is_trained:
-            return {"contamination": self.leaked_effect(effect, arms, names)}
+            return {"contamination": self.leaked_effect(effect, arms, names, has_villages, dose)}
         assert arm.format is not None
         full, by_format = self.arm_effect(effect, arm, names), self.format_effect[arm.format].value
+        attended = self.mean_dose() if dose is None else float(dose[arms.index(arm)])
         return {
             "planned": effect,
             "format": by_format,
             "modification": full - effect - by_format,
-            "attendance": (self.attendance.value - 1) * full,
+            "attendance": (attended - 1) * full,
         }
 
     def final_change(self, names: Names) -> float:
@@ -189,34 +165,92 @@ class GaussianScores(Part):
         return mean
 
     def _window_shifts(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
-        """(N, T) how far the windows shift each score that is measured inside them."""
+        """(N, T) how far the windows shift each score of the untreated that is measured inside them."""
         total = np.zeros((allocation.n_participant, N_VISIT))
         for w, window in enumerate(names.window):
             shift = np.array([self.window_shift[window][s].value for s in names.stratum])
             total += schedule.exposure[w] * shift[allocation.stratum, None]
         return total
 
+    def _buffered(self, names: Names, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(N, T) the part of the windows' shifts that full attendance takes away once the training has happened."""
+        share = 0.0 if self.window_buffering is None else self.window_buffering.value
+        return share * self._window_shifts(names, allocation, schedule)
+
     def window_shift_difference(self, names: Names, allocation: Allocation, schedule: Schedule) -> float:
-        """Treated minus control arm in the mean final-visit shift that the windows cause; 0 without a control arm."""
+        """Treated minus control arm in the mean final-visit shift that the windows cause, buffering included.
+
+        Without buffering 0 where there is no control arm. Under the null less `buffering_difference`.
+        """
+        treated, control = allocation.contrast.treated, allocation.contrast.control
+        buffering = self.buffering_difference(names, allocation, schedule)
+        if control is None:
+            return buffering
+        shift = self._window_shifts(names, allocation, schedule)[:, FINAL]
+        return float(shift[allocation.arm == treated].mean() - shift[allocation.arm == control].mean()) + buffering
+
+    def buffering_difference(self, names: Names, allocation: Allocation, schedule: Schedule) -> float:
+        """The part of `window_shift_difference` that training causes: what buffering adds to the final scores.
+
+        Treated minus control arm; without a control arm, everyone against the same people untreated.
+        """
+        if self.window_buffering is None:
+            return 0.0
+        spared = -self._buffered(names, allocation, schedule)[:, FINAL] * self._person_dose(allocation, schedule)
+        spared = np.where(allocation.is_trained, spared, 0.0)
         treated, control = allocation.contrast.treated, allocation.contrast.control
         if control is None:
-            return 0.0
-        shift = self._window_shifts(names, allocation, schedule)[:, FINAL]
-        return float(shift[allocation.arm == treated].mean() - shift[allocation.arm == control].mean())
+            return float(spared.mean())
+        return float(spared[allocation.arm == treated].mean() - spared[allocation.arm == control].mean())
 
-    def _gains(self, names: Names, effect: Floats, allocation: Allocation) -> tuple[Floats, Floats]:
-        """(N, K) gain at the final visit of those who attend, and of the untreated (0 in the other's rows)."""
-        n, k = allocation.n_participant, len(effect)
-        attended, leaked = np.zeros((n, k)), np.zeros((n, k))
-        leak = self.leaked_effect(effect, allocation.arms, names)
-        for number, arm in enumerate(allocation.arms):
-            for stratum in range(len(names.stratum)):
-                rows = (allocation.arm == number) & (allocation.stratum == stratum)
-                if arm.is_trained:
-                    attended[rows] = self.arm_effect(effect, arm, names, stratum)
-                else:
-                    leaked[rows] = leak
-        return attended, leaked
+    # ---- the scale that people answer on ----------------------------------------------------------------------
+
+    def points(self) -> dict[str, tuple[float, float]]:
+        """Mean and SD in points, by outcome that declares them: points = mean + SD * score."""
+        found = {name: (o.response.mean, o.response.sd) for name, o in self.outcomes.items()}
+        return {name: (mean, sd) for name, (mean, sd) in found.items() if mean is not None and sd is not None}
+
+    def at_the_bounds(
+        self, names: Names, effect: Floats, arms: tuple[Arm, ...], has_villages: bool = False
+    ) -> dict[str, list[AtTheBounds]]:
+        """Expected shares at floor and ceiling, by outcome that has them, at the first and the final visit, by arm.
+
+        Under the alternative, outside every window, where everyone can come to every training day.
+        """
+        rows: dict[str, list[AtTheBounds]] = {}
+        for k, (name, outcome) in enumerate(self.outcomes.items()):
+            if isinstance(outcome.response, Continuous):
+                continue
+            mean, sd, floor, ceiling = scale_row(outcome.response)
+            limit = (np.array([floor + 0.5, ceiling - 0.5]) - mean) / sd
+            rows[name] = []
+            for t in (0, FINAL):
+                for arm in arms:
+                    low, high = self._share_below(limit, k, t, arm, arms, names, effect, has_villages)
+                    rows[name].append(AtTheBounds(names.visit[t], arm.name, float(low), float(1 - high)))
+        return rows
+
+    def _share_below(
+        self, limit: Floats, k: int, t: int, arm: Arm, arms: tuple[Arm, ...], names: Names, effect: Floats,
+        has_villages: bool,
+    ) -> Floats:  # fmt: skip
+        """Shares of an arm's latent scores below each limit: over strata and doses, normal clusters around the own."""
+        part = components(self.declared(has_villages))
+        own_sd = part.own_sd[t, k]
+        shared = part.covariance[int(arm.is_trained), k, t, k, t] - own_sd**2
+        is_final = t == FINAL
+        below = np.zeros(len(limit))
+        doses = zip(*self.dose_distribution(), strict=True) if arm.is_trained and is_final else [(0.0, 1.0)]
+        for dose, probability in doses:
+            for stratum, weight in enumerate(names.share):
+                mean = self.baseline_difference[names.stratum[stratum]].value + is_final * self.untreated_change.value
+                if is_final and arm.is_trained:
+                    mean += self.demand_inflation.value + dose * self.arm_effect(effect, arm, names, stratum)[k]
+                elif is_final:
+                    mean += self.leaked_effect(effect, arms, names, has_villages)[k]
+                other_sd = np.sqrt(max(shared, 0.0) + (dose * self.sd_effect_district.value) ** 2)
+                below += probability * weight * self.errors.share_below(limit - mean, own_sd, other_sd)
+        return below
 
     # ---- draws ------------------------------------------------------------------------------------------------
 
@@ -231,76 +265,113 @@ class GaussianScores(Part):
     ) -> Outcome:
         """Scores of R replicates of one realisation under both truths. effect : (K,) planned effect at the final visit.
 
-        The null is sharp: no gain for anyone, anywhere, and no demand inflation; training groups, districts,
-        villages and windows stay as they are, and both truths share every draw.
+        The sharp null: no gain for anyone, anywhere, no buffering and no demand inflation; training groups,
+        facilitators, districts, villages and windows stay as they are, and both truths share every draw. The weak null:
+        the same, but those who attend gain what their district's effect departs from the average.
+        `deviation` is that of the normal scores: before skewness, heavy tails, floor, ceiling and rounding, with the
+        measurement error of the trial's instrument.
         """
-        k, n = len(self.outcomes), allocation.n_participant
-        part = components(self._declared(allocation.has_villages))
+        alternative = self._version(names, effect, allocation, schedule, allocation.arm, allocation.arms)
+        alternative = alternative._replace(demand=self.demand_inflation.value)
+        null = None
+        if self.null == "weak":
+            nothing = {key: np.zeros_like(getattr(alternative, key)) for key in ("gain", "leaked", "taken")}
+            null = alternative._replace(demand=0.0, **nothing)
+        dose = self._draw_dose(allocation, schedule, streams, replicate)
+        score, deviation = self._scores(names, allocation, schedule, streams, replicate, alternative, null, dose)
+        part = components(self.declared(allocation.has_villages))
+        return Outcome(score, deviation, part.deviation_covariance)
+
+    def potential(
+        self,
+        names: Names,
+        effect: Floats,
+        allocation: Allocation,
+        schedule: Schedule,
+        streams: Streams,
+        replicate: Ints,
+        contrast: Contrast | None = None,
+        *,
+        everyone_attends: bool = False,
+    ) -> Floats:
+        """(2, K, R, N, T) what everyone would score under the alternative in the control (0) and the treated arm (1).
+
+        The draws are those of `generate`, on the response scale, without demand inflation. contrast : left out, the
+        declared one. Without a control arm, 0 is untreated without contamination and 1 the own arm. Dates are those of
+        the own clock. In a trained arm a participant keeps the own training group and facilitators; whoever is in no
+        group in the trial has none here either: the expectation of both is 0, so that means do not depend on it, but
+        nonlinear functions of the scores do. everyone_attends : nobody misses a training day.
+        """
+        between, arms = contrast or allocation.contrast, (*allocation.arms, UNTREATED)
+        treated = np.full_like(allocation.arm, between.treated)
+        control = np.full_like(allocation.arm, len(arms) - 1 if between.control is None else between.control)
+        dose, usual = self._draw_dose(allocation, schedule, streams, replicate), None
+        if everyone_attends:
+            dose, usual = np.ones_like(dose), np.array([float(arm.is_trained) for arm in allocation.arms])
+        as_control, as_treated = (
+            self._version(names, effect, allocation, schedule, arm, arms, usual)
+            for arm in (control, allocation.arm if between.control is None else treated)
+        )
+        if between.control is None:
+            as_control = as_control._replace(leaked=np.zeros_like(as_control.leaked))
+        score, _ = self._scores(names, allocation, schedule, streams, replicate, as_control, as_treated, dose)
+        return np.asarray(score.transpose(1, 0, 2, 3, 4))
+
+    def _version(
+        self, names: Names, effect: Floats, allocation: Allocation, schedule: Schedule, arm_of: Ints,
+        arms: tuple[Arm, ...], dose: Floats | None = None,
+    ) -> Version:  # fmt: skip
+        """Everyone in arm `arm_of` (N,) of `arms`, without demand inflation; dose : (A,) expected, by actual arm."""
+        n, k = allocation.n_participant, len(effect)
+        is_trained = np.array([arm.is_trained for arm in arms])[arm_of]
+        gain, leaked = np.zeros((n, k)), np.zeros((n, k))
+        usual = self.expected_dose(allocation, schedule) if dose is None else dose
+        leaked[~is_trained] = self.leaked_effect(effect, allocation.arms, names, allocation.has_villages, usual)
+        for number, arm in enumerate(arms):
+            for stratum in range(len(names.stratum) if arm.is_trained else 0):
+                rows = (arm_of == number) & (allocation.stratum == stratum)
+                gain[rows] = self.arm_effect(effect, arm, names, stratum)
+        return Version(is_trained, gain, leaked, 0.0, 1.0, self._buffered(names, allocation, schedule))
+
+    def _scores(
+        self, names: Names, allocation: Allocation, schedule: Schedule, streams: Streams, replicate: Ints,
+        first: Version, second: Version | None, dose: Floats,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """(K, 2, R, N, T) scores of both versions (second None: training does nothing), and the deviation."""
+        k, n, part = len(self.outcomes), allocation.n_participant, components(self.declared(allocation.has_villages))
         alike = part.mixing[0].T
 
         def units(purpose: str, name: Ints, n_draw: int) -> Floats:
             return streams.normal(purpose, replicate, np.zeros_like(name), name, n_draw)
 
         district = np.arange(allocation.district.max() + 1, dtype=np.int32)
-        n_village = len(allocation.village_name)
         place = np.sqrt(self.icc_district.value) * units("district", district, k) @ alike
         variation = self.sd_effect_district.value * units("district effect", district, k) @ alike
-        group = units("training group", allocation.group_name, k) @ alike * part.sd_training_group
         village = units("village", allocation.village_name, k * (N_VISIT + 1))
-        village = village.reshape(len(replicate), n_village, N_VISIT + 1, k)
+        village = village.reshape(len(replicate), len(allocation.village_name), N_VISIT + 1, k)
         village = village @ alike * part.sd_village
         village = np.sqrt(self.cac.value) * village[:, :, :1] + np.sqrt(1 - self.cac.value) * village[:, :, 1:]
-        people = (replicate, allocation.cluster, allocation.member)
-        person = streams.normal("participant", *people, k * N_VISIT)
-        attended = streams.uniform("attendance", *people, 1)[..., 0] < self.attendance.value
-        gain, leaked = self._gains(names, effect, allocation)
+        group = units("training group", allocation.group_name, k) @ alike * part.sd_training_group
+        group_of = allocation.training_group
+        if self.icc_facilitator is not None:
+            team = np.arange(schedule.team.max() + 1, dtype=np.int32)
+            effects = units("facilitator", team, k) @ alike * part.sd_facilitator
+            nobody = np.zeros((len(replicate), 1, k))  # team -1 is the last
+            group = group + np.concatenate([effects, nobody], axis=1)[:, schedule.team]
+            group_of = np.where(allocation.is_trained, allocation.clock, np.int32(-1))
+        own = None
+        if self.errors.kind != "normal" or any(o.measurement_error for o in self.outcomes.values()):
+            scale = self.errors.scale(streams, replicate, allocation)
+            own = Own(part.own_sd, part.own_root, self.errors.distribution(), scale)
+        response = None
+        if any(not isinstance(outcome.response, Continuous) for outcome in self.outcomes.values()):
+            response = np.array([scale_row(outcome.response) for outcome in self.outcomes.values()])
         score = np.empty((k, len(TRUTHS), len(replicate), n, N_VISIT))
         deviation = np.empty((len(replicate), n, N_VISIT))
-        profile = np.array([0.0, 1 / self.retention.value, 1.0])
-        _assemble(
-            person, part.mixing, part.factor, place, variation, village, group, allocation.district,
-            allocation.village, allocation.training_group, allocation.is_trained, attended,
-            self._means(names, allocation, schedule), gain, leaked, self.demand_inflation.value, profile,
-            1 / part.deviation_sd, score, deviation,
+        assemble(
+            streams.normal("participant", replicate, allocation.cluster, allocation.member, k * N_VISIT), part.mixing,
+            part.factor, own, Effects(place, variation, village, group), allocation.district, allocation.village,
+            group_of, self._means(names, allocation, schedule), first, second, dose,
+            np.array([0.0, 1 / self.retention.value, 1.0]), response, 1 / part.deviation_sd, score, deviation,
         )  # fmt: skip
-        return Outcome(score, deviation, part.deviation_covariance)
-
-
-@njit(cache=True, error_model="numpy")
-def _assemble(
-    person: Any, mixing: Any, factor: Any, place: Any, variation: Any, village: Any, group: Any, district_of: Any,
-    village_of: Any, group_of: Any, is_trained: Any, attended: Any, mean: Any, gain: Any, leaked: Any, demand: Any,
-    profile: Any, inverse_sd: Any, score: Any, deviation: Any,
-) -> None:  # fmt: skip
-    """Adds draws, means and gains up into score (K, 2, R, N, T) and deviation (R, N, T)."""
-    n_outcome, _, n_replicate, n_participant, n_visit = score.shape
-    innovation = np.empty((n_visit, n_outcome))
-    for r in range(n_replicate):
-        for n in range(n_participant):
-            for t in range(n_visit):
-                deviation[r, n, t] = 0.0
-                for k in range(n_outcome):
-                    total = 0.0
-                    for other in range(k + 1):
-                        total += mixing[t, k, other] * person[r, n, t * n_outcome + other]
-                    innovation[t, k] = total
-            d, v, g = district_of[n], village_of[n], group_of[n]
-            for k in range(n_outcome):
-                for t in range(n_visit):
-                    noise = place[r, d, k]
-                    for s in range(t + 1):
-                        noise += factor[k, t, s] * innovation[s, k]
-                    if v >= 0:
-                        noise += village[r, v, t, k]
-                    if g >= 0 and t > 0:
-                        noise += group[r, g, k]
-                    deviation[r, n, t] += noise * inverse_sd[t] / n_outcome
-                    without = mean[n, t] + noise
-                    score[k, 1, r, n, t] = without
-                    if t > 0:
-                        without += profile[t] * leaked[n, k]
-                        if is_trained[n]:
-                            without += demand
-                            if attended[r, n]:
-                                without += profile[t] * (gain[n, k] + variation[r, d, k])
-                    score[k, 0, r, n, t] = without
+        return score, deviation

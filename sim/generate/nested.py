@@ -19,7 +19,7 @@ from pydantic import model_validator
 from sim.parts import MODELS, Assumption, Part, refuse
 from sim.quantities import Name, Percentage, PositiveSd, Sd
 from sim.streams import Streams
-from sim.trial import TRUTHS, Allocation, Arm, Floats, Ints, Names, Outcome, Schedule
+from sim.trial import TRUTHS, Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
 
 
 def _exactly(value: str) -> dict[str, Any]:
@@ -123,10 +123,17 @@ class NestedScores(Part):
         return mean
 
     def effect_components(
-        self, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]
+        self,
+        names: Names,
+        effect: Floats,
+        arm: Arm,
+        arms: tuple[Arm, ...],
+        *,
+        has_villages: bool = False,
+        dose: Floats | None = None,
     ) -> dict[str, Floats | float]:
         """What an arm's mean at the final visit differs by from the same people untreated; see estimands."""
-        del names, arms
+        del names, arms, has_villages, dose
         return {"planned": effect} if arm.is_trained else {}
 
     def final_change(self, names: Names) -> float:
@@ -142,6 +149,16 @@ class NestedScores(Part):
         """Windows do not shift these scores."""
         del names, allocation, schedule
         return 0.0
+
+    def buffering_difference(self, names: Names, allocation: Allocation, schedule: Schedule) -> float:
+        """Nothing is shifted, so nothing is buffered."""
+        del names, allocation, schedule
+        return 0.0
+
+    def expected_dose(self, allocation: Allocation, schedule: Schedule) -> Floats:
+        """(A,) 1 in trained arms, where everyone attends, and 0 in the others."""
+        del schedule
+        return np.array([float(arm.is_trained) for arm in allocation.arms])
 
     # ---- draws ------------------------------------------------------------------------------------------------
 
@@ -165,6 +182,61 @@ class NestedScores(Part):
         """
         del schedule
         n_visit, with_village = len(names.visit), allocation.has_villages
+        covariance = np.array([self.covariance(n_visit, with_village, is_trained) for is_trained in (False, True)])
+        sd = np.sqrt(np.diag(covariance[0]))
+        score = np.empty((1, len(TRUTHS), len(replicate), allocation.n_participant, n_visit))
+        deviation = np.empty(score.shape[2:])
+        _assemble(
+            self.means(names, effect, allocation.arms), *self._draws(allocation, streams, replicate, n_visit),
+            self.participant_factor(n_visit, with_village),
+            allocation.arm, allocation.district, allocation.village, allocation.training_group,
+            allocation.is_trained.astype(np.int64), 1 / sd, score[0], deviation,
+        )  # fmt: skip
+        return Outcome(score, deviation, covariance / np.outer(sd, sd))
+
+    def potential(
+        self,
+        names: Names,
+        effect: Floats,
+        allocation: Allocation,
+        schedule: Schedule,
+        streams: Streams,
+        replicate: Ints,
+        contrast: Contrast | None = None,
+        *,
+        everyone_attends: bool = False,
+    ) -> Floats:
+        """(2, 1, R, N, T) what everyone would score under the alternative in the control (0) and the treated arm (1).
+
+        The draws are those of `generate`. contrast : left out, the declared one; without a control arm, 0 is untreated
+        and 1 the own arm. In a trained arm a participant keeps the own training group; whoever is in none in the trial
+        has none here either, and its expectation is 0. Everyone attends as it is.
+        """
+        del schedule, everyone_attends
+        between, n_visit = contrast or allocation.contrast, len(names.visit)
+        arms = (*allocation.arms, Arm("untreated", None))
+        arm = np.repeat([[len(arms) - 1], [between.treated]], allocation.n_participant, axis=1).astype(np.int32)
+        if between.control is None:
+            arm[1] = allocation.arm
+        else:
+            arm[0] = between.control
+        shared = self._draws(allocation, streams, replicate, n_visit)
+        deviation = np.empty((len(replicate), allocation.n_participant, n_visit))
+        score = np.empty((len(TRUTHS), 2, *deviation.shape))
+        for version in range(2):
+            is_trained = np.array([one.is_trained for one in arms])[arm[version]]
+            _assemble(
+                self.means(names, effect, arms), *shared, self.participant_factor(n_visit, allocation.has_villages),
+                arm[version], allocation.district, allocation.village,
+                np.where(is_trained, allocation.training_group, np.int32(-1)), is_trained.astype(np.int64),
+                np.ones(n_visit), score[version], deviation,
+            )  # fmt: skip
+        return score[:, :1]
+
+    def _draws(
+        self, allocation: Allocation, streams: Streams, replicate: Ints, n_visit: int
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Effects of districts, villages (first the village, then each of its visits) and groups; people's normals."""
 
         def draws(purpose: str, name: Ints, sd: list[float]) -> Floats:
             """(R, U, len(sd)) effects of the units of one level."""
@@ -174,21 +246,12 @@ class NestedScores(Part):
 
         district = np.arange(allocation.district.max() + 1, dtype=np.int32)
         by_visit = [self.sd("sd_village_by_visit")] * n_visit
-        covariance = np.array([self.covariance(n_visit, with_village, is_trained) for is_trained in (False, True)])
-        sd = np.sqrt(np.diag(covariance[0]))
-        score = np.empty((1, len(TRUTHS), len(replicate), allocation.n_participant, n_visit))
-        deviation = np.empty(score.shape[2:])
-        _assemble(
-            self.means(names, effect, allocation.arms),
+        return (
             draws("district", district, [self.sd("sd_district")]),
             draws("village", allocation.village_name, [self.sd("sd_village"), *by_visit]),
             draws("training group", allocation.group_name, [self.sd("sd_training_group")]),
             streams.normal("participant", replicate, allocation.cluster, allocation.member, n_visit),
-            self.participant_factor(n_visit, with_village),
-            allocation.arm, allocation.district, allocation.village, allocation.training_group,
-            allocation.is_trained.astype(np.int64), 1 / sd, score[0], deviation,
-        )  # fmt: skip
-        return Outcome(score, deviation, covariance / np.outer(sd, sd))
+        )
 
 
 @njit(cache=True, error_model="numpy")

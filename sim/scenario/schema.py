@@ -12,13 +12,13 @@ from itertools import pairwise
 from operator import or_
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Discriminator, Field, ValidationError
+from pydantic import BeforeValidator, Discriminator, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
 from sim.calendar.plan import CalendarPlan
 from sim.parts import ANALYSES, DESIGNS, ESTIMANDS, MISSINGNESS, MODELS, Part, Registry
-from sim.quantities import Name, Number, Sd, Share, share, whole_number
+from sim.quantities import Days, Name, Number, Sd, Share, share, whole_number
 from sim.scenario.document import Location
 from sim.scenario.evidence import Prior
 from sim.scenario.nearest import known_names, nearest
@@ -115,6 +115,8 @@ def contradictions(content: Any) -> Iterator[Contradiction]:
     yield from _visit_problems(content)
     yield from _format_problems(content)
     yield from _training_group_problems(content)
+    yield from _facilitator_problems(content)
+    yield from _village_problems(content)
     for place, wanted, what in _word_lists(content):
         if wanted is not None:
             yield from _word_problems(content, place, wanted, what)
@@ -252,6 +254,25 @@ def _training_group_problems(content: Any) -> Iterator[Contradiction]:
                 yield Contradiction(("designs", name, "training_group_size"), message)
 
 
+def _facilitator_problems(content: Any) -> Iterator[Contradiction]:
+    """A model in which facilitator teams differ beside a calendar that does not count them."""
+    if _words(content, "model", "icc_facilitator") is None or not _words(content, "calendar"):
+        return
+    if _at(content, "calendar", "facilitator_teams") is None:
+        message = "is missing; where teams are not counted, model.icc_facilitator has no effect"
+        yield Contradiction(("calendar", "facilitator_teams"), message)
+
+
+def _village_problems(content: Any) -> Iterator[Contradiction]:
+    """Contamination between villages where no design randomises villages."""
+    key = "contamination_between_villages"
+    parts = [_part(content, DESIGNS, "designs", name) for name in _words(content, "designs") or []]
+    if _words(content, "model", key) is None or not parts or None in parts:
+        return
+    if not any("villages_per_district" in part.model_fields for part in parts):
+        yield Contradiction(("model", key), "has no effect: no design randomises villages", True)
+
+
 def _effect_problems(content: Any) -> Iterator[Contradiction]:
     """Effects of no outcome and, without evidence, outcomes without an effect; evidence that cannot be re-enacted."""
     outcomes, typed = declared_outcomes(content), _words(content, "effect") or []
@@ -311,6 +332,7 @@ def _word_lists(content: Any) -> Iterator[tuple[Location, list[str] | None, str]
         ):
             if key in model.model_fields:
                 yield ("model", key), visits[those] if visits else None, what
+    yield ("model", "gain_by_days"), _training_days(content), "number of training days attended"
     if model is None or "window_shift" in model.model_fields:
         yield ("model", "window_shift"), windows if _words(content, "calendar") else None, "window"
         for window in _words(content, "model", "window_shift") or []:
@@ -334,6 +356,17 @@ def _nested_lists(
     yield place, words, what
     for word in (_words(content, *place) or []) if rest else []:
         yield from _nested_lists(content, (*place, word), rest)
+
+
+def _training_days(content: Any) -> list[str] | None:
+    """Numbers of days that can be attended; None where they or those of gain_by_days cannot be told."""
+    try:
+        n_day = TypeAdapter(Days).validate_python(_at(content, "calendar", "training_days") or "1 day")
+    except ValidationError:
+        return None
+    days = [str(day + 1) for day in range(n_day)]
+    found = sorted(_words(content, "model", "gain_by_days") or [])
+    return days if 1 <= n_day <= 5 and found == [str(day + 1) for day in range(len(found))] else None
 
 
 def _word_problems(content: Any, place: Location, wanted: list[str], what: str) -> Iterator[Contradiction]:
