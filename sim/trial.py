@@ -129,6 +129,8 @@ class Schedule:
 class Outcome:
     """Scores before anything is missing, in baseline SDs, for R replicates of one realisation.
 
+    Deviations are those of the normal scores, before skewness, tails, bounds and rounding.
+
     score : (K, 2, R, N, T); second axis in the order of TRUTHS.
     deviation : (R, N, T) mean over outcomes of the departures from what is expected of a participant, scaled to
         variance 1 in the untreated; the same under both truths.

@@ -17,13 +17,29 @@ from sim.streams import Streams
 from sim.trial import Absence, Allocation, Arm, Contrast, Floats, Ints, Names, Schedule
 
 COMPONENTS = ("planned", "format", "modification", "attendance", "contamination")
+"""What a model says of an arm; `buffering` comes from the calendars."""
+
+
+@dataclass(frozen=True)
+class OnAverage:
+    """What the calendars of a design make of its arms, on average.
+
+    window : treated less control arm in the final visit's shift by the windows, as it would be without training.
+    buffering : what training takes away from that shift.  dose : (A,) share of the gain that each arm has by attending;
+    None where everyone can come to every training day.  has_villages : whether villages are sampled as clusters.
+    """
+
+    window: float = 0.0
+    buffering: float = 0.0
+    dose: Floats | None = None
+    has_villages: bool = False
 
 
 @dataclass(frozen=True)
 class TrueValue:
     """The estimand's value and what it is made of, (K,) each, in baseline SDs.
 
-    true_value = planned + format + modification + attendance + contamination.
+    true_value = planned + format + modification + attendance + contamination + buffering.
     demand_inflation and untreated_change are in the observed difference (the latter only without a control arm) but
     not in the estimand; window is the difference that the commemoration windows make between the arms.
     """
@@ -33,6 +49,7 @@ class TrueValue:
     modification: Floats
     attendance: Floats
     contamination: Floats
+    buffering: Floats
     window: Floats
     true_value: Floats
     demand_inflation: Floats
@@ -48,6 +65,7 @@ class TrueValue:
             modification=nothing,
             attendance=nothing,
             contamination=nothing,
+            buffering=nothing,
             true_value=nothing,
             demand_inflation=nothing,
         )
@@ -121,7 +139,7 @@ class Estimand(Part, ABC):
         return np.asarray((treated - control).mean(axis=-1))
 
     def true_value(
-        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, window: float
+        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, average: OnAverage
     ) -> TrueValue:
         """The closed form under an outcome model and a planned effect (K,); under the null every component is 0.
 
@@ -130,25 +148,28 @@ class Estimand(Part, ABC):
         treated = arms[contrast.treated] if contrast.control is not None else None
         control = arms[contrast.control] if contrast.control is not None else None
         if treated is None:  # the mean over the arms of a study in which everyone is trained
-            parts = [self._arm(model, names, effect, arm, arms) for arm in arms]
+            parts = [self._arm(model, names, effect, arm, arms, average) for arm in arms]
             value = {key: np.mean([p[key] for p in parts], axis=0) for key in parts[0]}
         else:
             assert control is not None
-            ours, theirs = (self._arm(model, names, effect, arm, arms) for arm in (treated, control))
+            ours, theirs = (self._arm(model, names, effect, arm, arms, average) for arm in (treated, control))
             value = {key: ours[key] - theirs[key] for key in ours}
-        everything = np.sum(list(value.values()), axis=0)
+        everything = np.sum(list(value.values()), axis=0) + average.buffering
         uncontrolled = 0.0 if control is not None else model.final_change(names)
         n_trained = int(treated is None or treated.is_trained) - int(control is not None and control.is_trained)
         return TrueValue(
             **value,
-            window=np.full(len(effect), window),
+            buffering=np.full(len(effect), average.buffering),
+            window=np.full(len(effect), average.window),
             true_value=everything,
             demand_inflation=np.full(len(effect), n_trained * model.final_inflation),
             untreated_change=np.full(len(effect), uncontrolled),
         )
 
-    def _arm(self, model: Any, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...]) -> dict[str, Floats]:
+    def _arm(
+        self, model: Any, names: Names, effect: Floats, arm: Arm, arms: tuple[Arm, ...], average: OnAverage
+    ) -> dict[str, Floats]:
         """What one arm's mean differs by from the same people untreated, component by component; (K,) each."""
-        found = model.effect_components(names, effect, arm, arms)
+        found = model.effect_components(names, effect, arm, arms, has_villages=average.has_villages, dose=average.dose)
         assert set(found) <= set(COMPONENTS)
         return {name: np.zeros(len(effect)) + found.get(name, 0.0) for name in COMPONENTS}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from sim.estimands.estimand import Estimand, TrueValue
+from sim.estimands.estimand import Estimand, OnAverage, TrueValue
 from sim.parts import ESTIMANDS, refuse
 from sim.trial import Absence, Arm, Contrast, Floats, Names
 
@@ -55,10 +55,10 @@ class Hypothetical(Estimand):
         return super().measured(score, absence)
 
     def true_value(
-        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, window: float
+        self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, average: OnAverage
     ) -> TrueValue:
         """As in the closed form, without what is lost by not attending where everyone attends."""
-        value = super().true_value(model, names, effect, arms, contrast, window)
+        value = super().true_value(model, names, effect, arms, contrast, average)
         if not self.everyone_attends:
             return value
         nothing = np.zeros_like(value.attendance)

@@ -178,19 +178,18 @@ class GaussianScores(DeclaredScores):
         return share * self._window_shifts(names, allocation, schedule)
 
     def window_shift_difference(self, names: Names, allocation: Allocation, schedule: Schedule) -> float:
-        """Treated minus control arm in the mean final-visit shift that the windows cause, buffering included.
+        """Treated minus control arm in the mean final-visit shift that the windows would cause without any training.
 
-        Without buffering 0 where there is no control arm. Under the null less `buffering_difference`.
+        0 where there is no control arm.
         """
         treated, control = allocation.contrast.treated, allocation.contrast.control
-        buffering = self.buffering_difference(names, allocation, schedule)
         if control is None:
-            return buffering
+            return 0.0
         shift = self._window_shifts(names, allocation, schedule)[:, FINAL]
-        return float(shift[allocation.arm == treated].mean() - shift[allocation.arm == control].mean()) + buffering
+        return float(shift[allocation.arm == treated].mean() - shift[allocation.arm == control].mean())
 
     def buffering_difference(self, names: Names, allocation: Allocation, schedule: Schedule) -> float:
-        """The part of `window_shift_difference` that training causes: what buffering adds to the final scores.
+        """What training adds to the final scores by taking away part of the windows' shift: an effect of it.
 
         Treated minus control arm; without a control arm, everyone against the same people untreated.
         """

@@ -245,7 +245,7 @@ def _categories(code: NDArray[np.integer[Any]], names: Iterable[str]) -> pd.Cate
 def _flow(scenario: Scenario, design: str, realisation: Realisation, trial: Analysed, replicate: Ints) -> pd.DataFrame:
     """One row per replicate: who was due, seen and lost, what the field work took, and what the estimand was."""
     names, allocation, dates = scenario.names, realisation.allocation, realisation.schedule
-    operations, people = realisation.operations, trial.flow
+    operations, people, model = realisation.operations, trial.flow, scenario.file.model
     n = allocation.n_participant
     n_trained = int(allocation.is_trained.sum())
     seen = people.seen
@@ -273,7 +273,13 @@ def _flow(scenario: Scenario, design: str, realisation: Realisation, trial: Anal
                 for w, window in enumerate(names.window)
                 for t, visit in enumerate(names.visit)
             },
-            "window_difference": scenario.file.model.window_shift_difference(names, allocation, dates),
+            "window_difference": model.window_shift_difference(names, allocation, dates),
+            "buffering_difference": model.buffering_difference(names, allocation, dates),
+            "has_villages": allocation.has_villages,
+            **{
+                f"dose|{arm.name}": dose
+                for arm, dose in zip(allocation.arms, model.expected_dose(allocation, dates), strict=True)
+            },
             "start_day": int(dates.training_start.min()),
             "last_visit_day": int(dates.visit_day.max()),
             "end_day": operations.last_day,

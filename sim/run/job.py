@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from sim.estimands.estimand import OnAverage
 from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
@@ -88,13 +89,20 @@ def _evaluate_design(
 def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.DataFrame:
     """A row per outcome x truth: the estimand's true value and what it is made of, in baseline SDs.
 
-    Where the value comes from the replicates' draws it is their mean, and what it is made of is as if nobody left;
-    `window` is the difference between the arms that the windows make at the final visit, mean over the calendars.
+    Where the value comes from the replicates' draws it is their mean, and what it is made of is as if nobody left and
+    scores had no bounds; `window` is what the windows make of the arms' difference at the final visit. flow : a row per
+    replicate, over which what the calendars make of the arms is averaged.
     """
     plan, file, names = scenario.design(design), scenario.file, scenario.names
     arms, contrast = plan.arm_list, plan.contrast_arms
-    window = float(flow["window_difference"].mean())
-    value = file.estimand.true_value(file.model, names, scenario.effect, arms, contrast, window)
+    mean = flow.mean(numeric_only=True)
+    average = OnAverage(
+        window=float(mean["window_difference"]),
+        buffering=float(mean["buffering_difference"]),
+        dose=mean[[f"dose|{arm.name}" for arm in arms]].to_numpy(),
+        has_villages=bool(flow["has_villages"].iloc[0]),
+    )
+    value = file.estimand.true_value(file.model, names, scenario.effect, arms, contrast, average)
     drawn = [column for column in (f"true_value|{outcome}" for outcome in names.outcome) if column in flow]
     if drawn:
         value = replace(value, true_value=flow[drawn].mean().to_numpy())

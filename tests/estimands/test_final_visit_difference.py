@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from planned import NAMES, model
 
-from sim.estimands.estimand import TrueValue
+from sim.estimands.estimand import OnAverage, TrueValue
 from sim.estimands.final_visit_difference import FinalVisitDifference
 from sim.trial import Arm, Contrast
 
@@ -23,7 +23,7 @@ MODIFICATION = 0.6 * 0.2 + 0.4 * -0.05  # strata in their shares
 
 
 def value_of(contrast: Contrast, arms: tuple[Arm, ...] = ARMS, m: Any = MODEL) -> TrueValue:
-    return ESTIMAND.true_value(m, NAMES, EFFECT, arms, contrast, window=0.01)
+    return ESTIMAND.true_value(m, NAMES, EFFECT, arms, contrast, OnAverage(window=0.01))
 
 
 def test_trained_against_untreated_by_hand() -> None:

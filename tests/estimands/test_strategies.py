@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from planned import NAMES, STREAMS, allocate, model, never_in_a_window, within_mcse
 from pydantic import ValidationError
 
+from sim.estimands.estimand import OnAverage
 from sim.estimands.final_visit_difference import FinalVisitDifference
 from sim.estimands.hypothetical import Hypothetical
 from sim.estimands.while_on_treatment import WhileOnTreatment
@@ -147,14 +148,14 @@ ARMS, CONTRAST = (Arm("control", None), Arm("mixed", "mixed")), Contrast(1, 0)
 
 def test_closed_form_of_full_attendance_leaves_out_what_non_attendance_costs() -> None:
     plain = model(attendance="80%", contamination="0%")
-    policy = POLICY.true_value(plain, NAMES, EFFECT, ARMS, CONTRAST, 0.0)
-    full = had_not("non_attendance").true_value(plain, NAMES, EFFECT, ARMS, CONTRAST, 0.0)
+    policy = POLICY.true_value(plain, NAMES, EFFECT, ARMS, CONTRAST, OnAverage())
+    full = had_not("non_attendance").true_value(plain, NAMES, EFFECT, ARMS, CONTRAST, OnAverage())
     np.testing.assert_allclose(policy.true_value, 0.8 * EFFECT)
     np.testing.assert_allclose(full.true_value, EFFECT)
     np.testing.assert_array_equal(full.attendance, [0, 0])
     np.testing.assert_allclose(full.under_null().true_value, 0)
     for estimand in (had_not("leaving"), while_on("death")):
-        same = estimand.true_value(plain, NAMES, EFFECT, ARMS, CONTRAST, 0.0)
+        same = estimand.true_value(plain, NAMES, EFFECT, ARMS, CONTRAST, OnAverage())
         np.testing.assert_array_equal(same.true_value, policy.true_value)
 
 

@@ -18,8 +18,9 @@ from planned import (
 )
 from pydantic import ValidationError
 
+from sim.estimands.estimand import OnAverage
 from sim.estimands.final_visit_difference import FinalVisitDifference
-from sim.run.blocks import realise, trials
+from sim.run.blocks import draw, realise
 from sim.scenario.load import read_scenario
 from sim.streams import Streams
 from sim.trial import Allocation, Outcome, Schedule
@@ -156,7 +157,7 @@ def test_true_value_is_the_difference_that_training_makes(drawn: Any, treated: i
     a, _, outcome = drawn
     contrast = type(a.contrast)(treated, control)
     value = FinalVisitDifference(kind="final_visit_difference").true_value(
-        MODEL, NAMES, EFFECT, a.arms, contrast, window=0.0
+        MODEL, NAMES, EFFECT, a.arms, contrast, OnAverage()
     )
     paired = outcome.score[:, ALTERNATIVE] - outcome.score[:, NULL]
     difference = stratified_difference(paired, a, treated) - stratified_difference(paired, a, control)
@@ -370,9 +371,9 @@ def test_a_design_run_alone_has_the_same_data() -> None:
     found = []
     for s in (scenario, scenario.with_changes(designs=["vil_1"])):
         streams = Streams(s.file.seed, "vil_1")
-        found.append(trials(s, realise(s, "vil_1", 0), streams, replicate))
-    np.testing.assert_array_equal(found[0][0].y, found[1][0].y)
-    np.testing.assert_array_equal(found[0][1], found[1][1])
+        found.append(draw(s, realise(s, "vil_1", 0), streams, replicate).trial)
+    np.testing.assert_array_equal(found[0].y, found[1].y)
+    np.testing.assert_array_equal(found[0].observed, found[1].observed)
 
 
 @pytest.mark.parametrize(

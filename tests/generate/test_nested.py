@@ -8,6 +8,7 @@ import pytest
 from planned import NAMES, STREAMS, THREE_ARMS, allocate, given, never_in_a_window, pair_products, within_mcse
 from pydantic import ValidationError
 
+from sim.estimands.estimand import OnAverage
 from sim.estimands.final_visit_difference import FinalVisitDifference
 from sim.generate.nested import NestedScores
 from sim.parts import MODELS
@@ -82,11 +83,13 @@ def test_sharp_null_does_not_know_the_effect() -> None:
 def test_true_value_is_the_planned_effect() -> None:
     arms = (Arm("control", None), Arm("a", "a"), Arm("b", "b"))
     for contrast, factor in ((Contrast(1, 0), 1), (Contrast(0, 2), -1), (Contrast(1, 2), 0)):
-        value = FinalVisitDifference(kind="final_visit_difference").true_value(MODEL, ONE, EFFECT, arms, contrast, 0.0)
+        value = FinalVisitDifference(kind="final_visit_difference").true_value(
+            MODEL, ONE, EFFECT, arms, contrast, OnAverage()
+        )
         np.testing.assert_array_equal(value.true_value, factor * EFFECT)
         assert value.demand_inflation == value.untreated_change == value.window == 0
     alone = FinalVisitDifference(kind="final_visit_difference").true_value(
-        MODEL, ONE, EFFECT, arms[1:], Contrast(0, None), 0.0
+        MODEL, ONE, EFFECT, arms[1:], Contrast(0, None), OnAverage()
     )
     assert (alone.true_value, alone.untreated_change) == (EFFECT, CHANGE[1])
 
