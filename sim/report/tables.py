@@ -239,7 +239,11 @@ def _before_after(result: Result) -> Group:
     return Group(compared, Text(), cost) if evidence else Group(cost)
 
 
-COMPONENTS = ("planned", "format", "modification", "attendance", "contamination", "true_value", "demand_inflation")
+COMPONENTS = {
+    "planned": "planned", "format": "format", "modification": "strata", "attendance": "attendance",
+    "contamination": "leakage", "buffering": "buffering", "true_value": "effect", "demand_inflation": "demand",
+}  # fmt: skip
+"""Columns of estimands.csv, and what a table calls them."""
 
 
 def _estimand(result: Result) -> Table:
@@ -248,20 +252,30 @@ def _estimand(result: Result) -> Table:
         "The windows themselves move the arms apart by at most "
         f"{result.estimands['window'].abs().max():.3f} on average over the calendars."
     )
-    table = _table(
-        "The estimand: mean difference at the final visit, everyone as allocated, in baseline SDs",
-        "effect = planned + format + strata + attendance + leakage: what those miss who attend too little, and what "
-        "the untreated pick up. Demand inflation is in the self-report but is no effect. "
-        f"{windows if result.scenario.names.window else ''}",
-        ["designs", "outcome", "planned", "format", "strata", "attendance", "leakage", "effect", "demand"],
-    )
+    file = result.scenario.file
+    is_drawn = file.estimand.from_draws(file.model, file.missingness)
     truth = result.estimands[result.estimands["truth"] == "alternative"].round(dict.fromkeys(COMPONENTS, 9))
+    shown = [c for c in COMPONENTS if c != "buffering" or (truth["buffering"] != 0).any()]
+    buffered = " + buffering" if "buffering" in shown else ""
+    made_of = f"effect = planned + format + strata + attendance + leakage{buffered}: "
+    if is_drawn:
+        made_of = (
+            "effect: mean over the replicates' own draws; the rest is what it would be made of if nobody left and "
+            "scores had no bounds: "
+        )
+    spared = ", and what training spares people of the windows" if buffered else ""
+    table = _table(
+        f"The estimand ({file.estimand.kind.replace('_', ' ')}): {file.estimand.variable}, in baseline SDs",
+        f"{made_of}what those miss who attend too little, what the untreated pick up{spared}. Demand inflation is in "
+        f"the self-report but is no effect. {windows if result.scenario.names.window else ''}",
+        ["designs", "outcome", *(COMPONENTS[c] for c in shown)],
+    )
     designs_of: dict[str, list[pd.Series[Any]]] = {}
-    for _, group in truth.groupby(["outcome", *COMPONENTS], sort=False):
+    for _, group in truth.groupby(["outcome", *shown], sort=False):
         designs_of.setdefault(_fold(list(group["design"])), []).append(group.iloc[0])
     for designs, members in designs_of.items():
         for i, row in enumerate(members):
-            numbers = [float(row[column]) for column in COMPONENTS]
+            numbers = [float(row[column]) for column in shown]
             cells = [f"{x:+.3f}" if abs(x) >= 0.0005 else "0" for x in numbers]
             table.add_row(designs if i == 0 else "", str(row["outcome"]), *cells, end_section=i == len(members) - 1)
     return table

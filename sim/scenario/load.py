@@ -75,10 +75,11 @@ class Scenario:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that can move a replicate; comments, order of keys and `replicates` cannot."""
-        content = self.file.model_dump(mode="json", exclude={"replicates", "title"})
-        if not content["common_random_numbers"]:
-            del content["common_random_numbers"]  # to leave it out says the same
+        """SHA-256 of everything that can move a replicate; comments, order of keys and `replicates` cannot.
+
+        To leave a key out says the same as to give its default, and a key that is new moves no old scenario.
+        """
+        content = self.file.model_dump(mode="json", exclude={"replicates", "title"}, exclude_defaults=True)
         text = json.dumps([content, self.effect.tolist()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
