@@ -97,7 +97,7 @@ def draw(workload: Workload, n_set: int, seed: int) -> Sets:
     )
     observed = np.ones(shape, dtype=bool)
     observed[..., -1] = rng.random(shape[:2]) >= workload.dropout
-    return Sets(y, observed)
+    return Sets(np.ascontiguousarray(y), observed)
 
 
 def _units(n_district: int, n_village: int, n_person: int) -> tuple[Ints, Ints, Ints]:

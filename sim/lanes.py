@@ -210,6 +210,37 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return kind(a, b, c), _call("fma", 3)
 
 
+@intrinsic
+def across(typingctx: Any, x: Any) -> Any:
+    """The sum over the lanes, halves added to halves; a float64 as it is."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, width = args[0], LANES if _wide(x) else 1
+        while width > 1:
+            width //= 2
+            low, high = (
+                builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INDEX, width), list(which)))
+                for which in (range(width), range(width, 2 * width))
+            )
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, _INDEX(0)) if _wide(x) else value
+
+    return types.float64(x), code
+
+
+@intrinsic
+def every(typingctx: Any, condition: Any) -> Any:
+    """Whether the condition holds in all lanes."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _wide(condition):
+            return args[0]
+        word = ir.IntType(LANES)
+        return builder.icmp_unsigned("==", builder.bitcast(args[0], word), word(2**LANES - 1))
+
+    return types.boolean(condition), code
+
+
 def _cast(to_lanes: _Lanes, instruction: str) -> Any:
     def typed(typingctx: Any, x: Any) -> Any:
         del typingctx
@@ -258,10 +289,28 @@ def log(x):  # type: ignore[no-untyped-def]
     return where(x > 0.0, fma(exponent, 0.6931471805599453, fma(twice * z, series, twice)), np.nan)
 
 
+@intrinsic
+def compact(typingctx: Any) -> Any:
+    """Keep the function this stands in one and small: no copies of it in its callers, no longer forms of its loops.
+
+    Most loops of the generic kernels take few turns: code for many is slower then, and takes long to compile.
+    """
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        builder.function.attributes.add("optsize")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
 lane_kernel: Any = njit(  # type: ignore[call-overload]
-    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=False
 )
-"""For functions that allocate nothing: without the counting of references, which costs more than the arithmetic."""
+"""For functions that allocate nothing: without the counting of references, which costs more than the arithmetic.
+
+Without forceinline=False, one that is first compiled for an `inline` function would be forced into all its callers too.
+"""
 inline: Any = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=True
 )

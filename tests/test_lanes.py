@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numba import njit
 from numba.core.errors import TypingError
 
-from sim.lanes import LANES, as_bits, as_real, everywhere, fma, load, log, sqrt, store, to_real, where
+from sim.lanes import LANES, across, as_bits, as_real, every, everywhere, fma, load, log, sqrt, store, to_real, where
 
 N_NUMBER, N_WORD = 16, 8
 U = np.uint64
@@ -163,3 +163,17 @@ def test_array_in_another_order_is_refused():
         first_of_each(np.zeros((3, 5, LANES), order="F"), np.zeros((3, LANES)))
     with pytest.raises(TypingError, match="C-ordered"):
         first_of_each(np.zeros((3, 5, LANES)), np.zeros((LANES, 3)).T)
+
+
+@njit(error_model="numpy")
+def sum_and_whether_positive(x):
+    return across(load(x, 0)), every(load(x, 0) > 0.0)
+
+
+def test_sums_and_conditions_over_lanes():
+    x = 2.0 ** np.arange(LANES)[None]
+    assert sum_and_whether_positive(x) == (2.0**LANES - 1.0, True)
+    for lane in range(LANES):
+        one_negative = x.copy()
+        one_negative[0, lane] *= -1.0
+        assert sum_and_whether_positive(one_negative) == (2.0**LANES - 1.0 - 2.0 ** (lane + 1), False)

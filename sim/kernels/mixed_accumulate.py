@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.kernels.mixed_algebra import clear, part
 from sim.kernels.mixed_layout import Float, Int, Layout
-from sim.lanes import inline, lane_kernel
+from sim.lanes import compact, lane_kernel, where
 
 
 class Moments(NamedTuple):
@@ -22,7 +23,6 @@ class Moments(NamedTuple):
     z: Float  # (T + 1, r) sums of z by visit, and over visits
     hit: Int  # (2, ..) rows of Z' hit, how often
     hint: Int  # (256,) see _place
-    value: Float  # (T,) y of one participant
 
 
 @lane_kernel
@@ -32,19 +32,23 @@ def accumulate(y, observed, covariate, shift, lay, st, room):  # type: ignore[no
     What concerns blocks is added by cell, S by kind of cells (the same X and class).
     shift (1 + c,) is taken from y and the covariates: it costs no digits then that their means are far from 0.
     """
+    compact()
     mask, pattern, kind_mask, kind, z, hit = room.mask, room.pattern, room.kind_mask, room.kind, room.z, room.hit
     n_cov, n_visit, n_kind = covariate.shape[1], lay.n_visit, 0
-    st.S[:] = 0.0
-    st.N_flat[:] = 0.0
-    st.M_flat[:] = 0.0
-    st.rank[:] = 0.0
-    st.total[:] = 0
+    clear(st.S)
+    clear(st.N_flat)
+    clear(st.M_flat)
+    clear(st.rank)
+    for k in range(st.total.size):
+        st.total[k] = 0
     for cell in range(lay.cell_class.size):
         first, end = lay.cell_start[cell], lay.cell_start[cell + 1]
         if lay.is_general:
-            n_pattern = _moments_by_visit(first, end, lay.member, y, observed, covariate, shift, room)
+            n_pattern = _moments_by_visit(
+                first, end, lay.member, y, observed, covariate, shift, mask, pattern, room.hint
+            )
         else:
-            n_pattern = _moments(first, end, lay.member, y, observed, covariate, shift, room)
+            n_pattern = _moments(first, end, lay.member, y, observed, covariate, shift, mask, pattern, room.hint)
         for k in range(n_pattern):
             n_kind = _merge(mask[k], k, pattern, n_kind, kind_mask, kind)
             if lay.cell_block[cell] >= 0:
@@ -90,11 +94,10 @@ def accumulation_room(lay: Layout, n_cov: int) -> Moments:
         np.zeros((T + 1, lay.n_column)),
         np.zeros((2, 1 + T * lay.n_term), np.int64),
         np.zeros(256, np.int64),
-        np.zeros(T),
     )
 
 
-@inline
+@part
 def _place(seen, n_pattern, mask, pattern, hint):  # type: ignore[no-untyped-def]
     """The place of a pattern among the n_pattern met; a new one is set to zero and put behind them.
 
@@ -109,32 +112,30 @@ def _place(seen, n_pattern, mask, pattern, hint):  # type: ignore[no-untyped-def
     hint[seen & 255] = k
     if k == n_pattern:
         mask[k] = seen
-        for s in range(pattern.shape[1]):
-            pattern[k, s] = 0.0
+        clear(pattern[k])
     return k
 
 
-@inline
-def _visits(y, observed, centre, value):  # type: ignore[no-untyped-def]
-    """The visits seen, as bits, with y - centre at these and 0 at the others in value (T,); without branches."""
+@part
+def _seen(observed):  # type: ignore[no-untyped-def]
+    """The visits seen, as bits; without branches."""
     seen = 0
-    for t in range(value.size):
-        x = y[t] - centre
-        value[t] = x if observed[t] else 0.0
-        seen |= int(observed[t]) << t
+    for t in range(observed.size - 1, -1, -1):
+        seen = 2 * seen + int(observed[t])
     return seen
 
 
-@inline
-def _moments(first, end, member, y, observed, covariate, shift, room):  # type: ignore[no-untyped-def]
-    """Moments of the participants of a cell by pattern into room; the number of patterns."""
+@lane_kernel
+def _moments(first, end, member, y, observed, covariate, shift, mask, pattern, hint):  # type: ignore[no-untyped-def]
+    """Moments of the participants of a cell by pattern; the number of patterns."""
+    compact()
     n_visit, n_cov = y.shape[1], covariate.shape[1]
-    mask, pattern, hint, value = room.mask, room.pattern, room.hint, room.value
-    more = 1 + n_visit + n_cov + n_cov * n_cov
+    more, centre = 1 + n_visit + n_cov + n_cov * n_cov, shift[0]
     n_pattern = 0
     for j in range(first, end):
         i = member[j]
-        seen = _visits(y[i], observed[i], shift[0], value)
+        y_i, observed_i = y[i], observed[i]
+        seen = _seen(observed_i)
         if seen == 0:
             continue
         k = _place(seen, n_pattern, mask, pattern, hint)
@@ -143,7 +144,7 @@ def _moments(first, end, member, y, observed, covariate, shift, room):  # type: 
         own = pattern[k]
         own[0] += 1.0
         for t in range(n_visit):
-            x = value[t]
+            x = where(observed_i[t], y_i[t] - centre, 0.0)
             own[1 + t] += x
             total += x
             squares += x * x
@@ -158,16 +159,17 @@ def _moments(first, end, member, y, observed, covariate, shift, room):  # type: 
     return n_pattern
 
 
-@inline
-def _moments_by_visit(first, end, member, y, observed, covariate, shift, room):  # type: ignore[no-untyped-def]
-    """The same for the general basis; products of visits not seen are 0."""
+@lane_kernel
+def _moments_by_visit(first, end, member, y, observed, covariate, shift, mask, pattern, hint):  # type: ignore[no-untyped-def]
+    """The same for the general basis; products of visits not seen are left at 0."""
+    compact()
     n_visit, n_cov = y.shape[1], covariate.shape[1]
-    mask, pattern, hint, value = room.mask, room.pattern, room.hint, room.value
-    more = 1 + n_visit + n_cov + n_cov * n_cov
+    more, centre = 1 + n_visit + n_cov + n_cov * n_cov, shift[0]
     n_pattern = 0
     for j in range(first, end):
         i = member[j]
-        seen = _visits(y[i], observed[i], shift[0], value)
+        y_i, observed_i = y[i], observed[i]
+        seen = _seen(observed_i)
         if seen == 0:
             continue
         k = _place(seen, n_pattern, mask, pattern, hint)
@@ -175,12 +177,14 @@ def _moments_by_visit(first, end, member, y, observed, covariate, shift, room): 
         own = pattern[k]
         own[0] += 1.0
         for t in range(n_visit):
-            x = value[t]
-            own[1 + t] += x
-            for s in range(t + 1):
-                own[more + t * n_visit + s] += x * value[s]
-            for b in range(n_cov):
-                own[more + (n_visit + b) * n_visit + t] += (covariate[i, b] - shift[1 + b]) * x
+            if observed_i[t]:
+                x = y_i[t] - centre
+                own[1 + t] += x
+                for s in range(t + 1):
+                    if observed_i[s]:
+                        own[more + t * n_visit + s] += x * (y_i[s] - centre)
+                for b in range(n_cov):
+                    own[more + (n_visit + b) * n_visit + t] += (covariate[i, b] - shift[1 + b]) * x
         for b in range(n_cov):
             x = covariate[i, b] - shift[1 + b]
             own[1 + n_visit + b] += x
@@ -189,7 +193,7 @@ def _moments_by_visit(first, end, member, y, observed, covariate, shift, room): 
     return n_pattern
 
 
-@inline
+@part
 def _merge(seen, k, pattern, n_kind, kind_mask, kind):  # type: ignore[no-untyped-def]
     """Add a cell's pattern to those of its kind; returns their number."""
     m = 0
@@ -206,7 +210,7 @@ def _merge(seen, k, pattern, n_kind, kind_mask, kind):  # type: ignore[no-untype
     return n_kind
 
 
-@inline
+@part
 def _sum(c, t, x, own, p):  # type: ignore[no-untyped-def]
     """Sum of column c of z at visit t over the participants of a pattern; x (T, p0) of X, own the pattern's moments."""
     n_visit, n_shared = x.shape
@@ -215,7 +219,7 @@ def _sum(c, t, x, own, p):  # type: ignore[no-untyped-def]
     return own[1 + n_visit + c - n_shared] if c < p else own[1 + t]
 
 
-@inline
+@part
 def _at(i, j):  # type: ignore[no-untyped-def]
     """Place of (i, j), j <= i, in a lower triangle by rows."""
     return i * (i + 1) // 2 + j
@@ -235,7 +239,7 @@ def _add_products(S, factor, x, z, column, n_cov):  # type: ignore[no-untyped-de
                 S[_at(column[j], column[i])] += share * z[column[j]]
 
 
-@inline
+@part
 def _add_to_strata(cell, seen, own, column, n_cov, lay, st, z):  # type: ignore[no-untyped-def]
     """Add the participants of a kind who were seen at the same visits to S."""
     n_visit, n_stratum, p = lay.n_visit, lay.n_stratum, lay.n_column - 1
@@ -270,7 +274,7 @@ def _add_to_strata(cell, seen, own, column, n_cov, lay, st, z):  # type: ignore[
             st.S[between, _at(p, p - n_cov + b)] += x
 
 
-@inline
+@part
 def _block_to_strata(cell, seen, own, lay, st, hit):  # type: ignore[no-untyped-def]
     """Add the participants of a cell who were seen at the same visits to N and M of its block; own: their moments."""
     block, x, row, M = lay.cell_block[cell], lay.cell_x[cell], lay.cell_row[cell], st.M
@@ -309,7 +313,7 @@ def _block_to_strata(cell, seen, own, lay, st, hit):  # type: ignore[no-untyped-
             st.N[between, hit[0, h], place, block] += total * hit[1, h] / n
 
 
-@inline
+@part
 def _within(lay, st):  # type: ignore[no-untyped-def]
     """Make the within strata total - between."""
     for s in range(st.rank.size):
@@ -337,7 +341,7 @@ def _pattern_index(seen, cls, st):  # type: ignore[no-untyped-def]
     return m
 
 
-@inline
+@part
 def _add_to_pairs(cell, seen, m, own, column, n_cov, lay, st, z):  # type: ignore[no-untyped-def]
     """The same for the general basis: element (t, s) of a pattern holds z_t z_s' + z_s z_t', and z_t z_t' for t = s."""
     n_visit, p = lay.n_visit, lay.n_column - 1
@@ -365,7 +369,7 @@ def _add_to_pairs(cell, seen, m, own, column, n_cov, lay, st, z):  # type: ignor
             st.S[b, _at(p, p)] += twice * own[more + s * n_visit + t]
 
 
-@inline
+@part
 def _block_to_pairs(cell, seen, m, own, lay, st):  # type: ignore[no-untyped-def]
     """N and M of the general basis, as _add_to_pairs."""
     n_visit, block, x, row = lay.n_visit, lay.cell_block[cell], lay.cell_x[cell], lay.cell_row[cell]

@@ -8,13 +8,20 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from sim.lanes import lane_kernel
+from sim.lanes import compact, lane_kernel
 
 # For functions that allocate; all others are lane_kernels.  Without wrappers for calls from Python, which would take
 # most of the compilation.
 kernel: Any = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
+part: Any = njit(cache=True, error_model="numpy", _nrt=False, inline="always")  # type: ignore[call-overload]
+"""For what is called from one place: it becomes part of its caller before anything is compiled.
+
+Compilation goes over a function once for every level of calls above it.  So a fit is a few large functions of parts,
+called by one; no function is compiled for two types (a literal 0 is a type of its own: hence np.int64(0) for counters
+that are handed on), none twice as large for loops with many turns (`compact`), and slices are not assigned to.
+"""
 
 
 def _flat(typingctx: Any, array: Any) -> Any:
@@ -36,12 +43,13 @@ flat: Any = intrinsic(_flat)
 
 
 @lane_kernel
-def sweep(A, n, tolerance, diagonal):  # type: ignore[no-untyped-def]
-    """Sweep the first n pivots of the symmetric A in place; log of their product, NaN if one is not positive.
+def sweep(A, n, size, tolerance, diagonal):  # type: ignore[no-untyped-def]
+    """Sweep the first n pivots of the symmetric A (size, size); log of their product, NaN if one is not positive.
 
     [A_11 A_12; A_21 a_22] becomes [A_11^-1, A_11^-1 A_12; .., a_22 - A_21 A_11^-1 A_12].  A pivot must exceed tolerance
     x the diagonal element it came from; diagonal (n,) is workspace.
     """
+    compact()
     log_det = 0.0
     product = 1.0  # of pivots; its logarithm is taken before it leaves the range of numbers
     for i in range(n):
@@ -56,13 +64,13 @@ def sweep(A, n, tolerance, diagonal):  # type: ignore[no-untyped-def]
             product = 1.0
         share = 1.0 / pivot
         A[k, k] = 1.0
-        for j in range(A.shape[1]):
+        for j in range(size):
             A[k, j] *= share
-        for i in range(A.shape[0]):
+        for i in range(size):
             if i != k:
                 x = A[i, k]
                 A[i, k] = 0.0
-                for j in range(A.shape[1]):
+                for j in range(size):
                     A[i, j] -= x * A[k, j]
     return log_det + np.log(product)
 
@@ -76,36 +84,72 @@ def copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def dot(A, B):  # type: ignore[no-untyped-def]
-    """Sum of the elementwise product, in eight running sums."""
-    a, b = flat(A), flat(B)
-    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = 0.0
-    n = a.size - a.size % 8
-    for i in range(0, n, 8):
+def fill(x, A):  # type: ignore[no-untyped-def]
+    """A = x, C order (assignment to a slice takes long to compile)."""
+    a = flat(A)
+    for k in range(a.size):
+        a[k] = x
+
+
+@lane_kernel
+def clear(A):  # type: ignore[no-untyped-def]
+    """A = 0, C order."""
+    a = flat(A)
+    for k in range(a.size):
+        a[k] = 0.0
+
+
+@lane_kernel
+def scale(x, A):  # type: ignore[no-untyped-def]
+    """A = x A."""
+    a = flat(A)
+    for k in range(a.size):
+        a[k] *= x
+
+
+@lane_kernel
+def add(x, A, out):  # type: ignore[no-untyped-def]
+    """out += x A."""
+    a, o = flat(A), flat(out)
+    for k in range(o.size):
+        o[k] += x * a[k]
+
+
+@lane_kernel
+def multiply(n, A, B, out):  # type: ignore[no-untyped-def]
+    """out = A B, of each the leading (n, n)."""
+    compact()
+    for i in range(n):
+        for j in range(n):
+            x = 0.0
+            for k in range(n):
+                x += A[i, k] * B[k, j]
+            out[i, j] = x
+
+
+@lane_kernel
+def dot(a, b):  # type: ignore[no-untyped-def]
+    """Inner product of two vectors."""
+    compact()
+    t0 = t1 = 0.0
+    for i in range(0, a.size - 1, 2):
         t0 += a[i] * b[i]
         t1 += a[i + 1] * b[i + 1]
-        t2 += a[i + 2] * b[i + 2]
-        t3 += a[i + 3] * b[i + 3]
-        t4 += a[i + 4] * b[i + 4]
-        t5 += a[i + 5] * b[i + 5]
-        t6 += a[i + 6] * b[i + 6]
-        t7 += a[i + 7] * b[i + 7]
-    for i in range(n, a.size):
-        t0 += a[i] * b[i]
-    return ((t0 + t1) + (t2 + t3)) + ((t4 + t5) + (t6 + t7))
+    if a.size % 2 == 1:
+        t0 += a[a.size - 1] * b[a.size - 1]
+    return t0 + t1
 
 
 @lane_kernel
 def combine(x, A, out):  # type: ignore[no-untyped-def]
-    """out = sum of x[b] A[b]: A (b, n), out of size n."""
-    o = flat(out)
-    o[:] = 0.0
+    """out = sum of x[b] A[b]: A (b, n), out (n,)."""
+    compact()
+    clear(out)
     for b in range(x.size):
         if x[b] != 0.0:
-            share = x[b]
-            a = A[b]
-            for i in range(o.size):
-                o[i] += share * a[i]
+            share, a = x[b], A[b]
+            for i in range(out.size):
+                out[i] += share * a[i]
 
 
 @lane_kernel
@@ -126,12 +170,3 @@ def pack_twice(C, packed):  # type: ignore[no-untyped-def]
         for j in range(i + 1):
             packed[at] = C[i, j] if i == j else 2.0 * C[i, j]
             at += 1
-
-
-@lane_kernel
-def total(x):  # type: ignore[no-untyped-def]
-    """Sum of a vector."""
-    s = 0.0
-    for z in range(x.size):
-        s += x[z]
-    return s

@@ -8,7 +8,7 @@ from numba import njit
 
 from sim.kernels import covariance, mixed_optimise
 from sim.kernels.mixed_accumulate import Moments, accumulate, accumulation_room
-from sim.kernels.mixed_algebra import combine, copy, sweep, unpack
+from sim.kernels.mixed_algebra import clear, combine, copy, fill, part, sweep, unpack
 from sim.kernels.mixed_inference import (
     BETWEEN_WITHIN,
     KENWARD_ROGER,
@@ -17,6 +17,7 @@ from sim.kernels.mixed_inference import (
     NORMAL,
     SATTERTHWAITE,
     Inference,
+    contrast_df,
     contrasts,
     inference_room,
     inverse_information,
@@ -49,7 +50,7 @@ from sim.kernels.mixed_optimise import (
     propose,
 )
 from sim.kernels.mixed_residual import marginal, natural_parameters, scaled_cholesky
-from sim.lanes import inline, lane_kernel
+from sim.lanes import compact, lane_kernel
 from sim.trial import FAILED, OK, SINGULAR
 
 
@@ -160,6 +161,7 @@ def _fit_from(  # type: ignore[no-untyped-def]
     Evaluation and derivatives are called from one place each, in a loop that knows what they are for: compilation time
     grows with the number of places.
     """
+    compact()
     Q, m, fx = contrast.shape[0], opt.start.size, wk.fixed
     theta, point, d, state, inference = room.point[0], room.point[1], room.point[2], room.state, room.inference
     for i in range(first, y.shape[0]):
@@ -171,8 +173,8 @@ def _fit_from(  # type: ignore[no-untyped-def]
         copy(opt.start, theta)
         if not _default_start(climb, lay, st, wk, theta):
             continue
-        _shifted(contrast, 0, lay.ones, room)
-        _shifted(joint, Q, lay.ones, room)
+        _shifted(contrast, lay.ones, room.shift, room.row[:Q], room.constant[:Q])
+        _shifted(joint, lay.ones, room.shift, room.row[Q:], room.constant[Q:])
         begin(state)
         task, code = (_KNOWN if opt.known.size > 0 else _CLIMB), MOVED
         copy(opt.known if task == _KNOWN else theta, point)
@@ -182,8 +184,7 @@ def _fit_from(  # type: ignore[no-untyped-def]
             value = evaluate(point, opt.is_reml, table, lay, st, wk)
             if task == _KNOWN:
                 if np.isfinite(value):
-                    contrasts(NORMAL, room.row[:Q], room.constant, fx.inverse, fx, inference)
-                    copy(inference.out[:2], results.known[i])
+                    contrasts(room.row[:Q], room.constant, fx.inverse, fx.a, results.known[i])
                 task = _CLIMB
                 copy(theta, point)
                 continue
@@ -224,12 +225,13 @@ def _fit_from(  # type: ignore[no-untyped-def]
             if _infer(point, theta, table, lay, st, wk, opt, inference):
                 if opt.df == BETWEEN_WITHIN:
                     _between_within(seen, lay, opt, st, inference)
-                contrasts(opt.df, room.row[:Q], room.constant, inference.covariance, fx, inference)
+                contrasts(room.row[:Q], room.constant, inference.covariance, fx.a, inference.out)
+                contrast_df(opt.df, room.row[:Q], fx, inference)
                 if not _has_nan(inference.out):
                     results.status[i] = OK
         if results.status[i] != OK:
-            variance[:] = np.nan
-            sigma[:] = np.nan
+            fill(np.nan, variance)
+            fill(np.nan, sigma)
             continue
         copy(inference.out, results.contrast[i])
         results.criterion[i] = state[VALUE]
@@ -244,7 +246,7 @@ def _fit_from(  # type: ignore[no-untyped-def]
     return y.shape[0]
 
 
-@lane_kernel
+@part
 def _has_nan(A):  # type: ignore[no-untyped-def]
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
@@ -253,10 +255,10 @@ def _has_nan(A):  # type: ignore[no-untyped-def]
     return False
 
 
-@lane_kernel
+@part
 def _centre(y, observed, covariate, ones, shift):  # type: ignore[no-untyped-def]
     """A value of y and of each covariate to take from all, so that large means cost no digits."""
-    shift[:] = 0.0
+    clear(shift)
     if ones.size == 0 or np.isnan(ones[0]):
         return
     for i in range(y.shape[0]):
@@ -269,23 +271,23 @@ def _centre(y, observed, covariate, ones, shift):  # type: ignore[no-untyped-def
 
 
 @lane_kernel
-def _shifted(L, first, ones, room):  # type: ignore[no-untyped-def]
-    """Contrasts L of the coefficients, from row `first`, as weights of the coefficients after centring + constant."""
-    shift, row, constant = room.shift, room.row, room.constant
+def _shifted(L, ones, shift, row, constant):  # type: ignore[no-untyped-def]
+    """Contrasts L of the coefficients as weights `row` of the coefficients after centring + constant."""
+    compact()
     n_cov, p = shift.size - 1, L.shape[1]
     for i in range(L.shape[0]):
         total = 0.0
         for j in range(p):
-            row[first + i, j] = L[i, j]
+            row[i, j] = L[i, j]
             total += L[i, j] * ones[j]
-        constant[first + i] = 0.0
+        constant[i] = 0.0
         if not np.isnan(total):
-            constant[first + i] = total * shift[0]
+            constant[i] = total * shift[0]
             for b in range(n_cov):
-                row[first + i, p - n_cov + b] -= total * shift[1 + b]
+                row[i, p - n_cov + b] -= total * shift[1 + b]
 
 
-@lane_kernel
+@part
 def _unshifted(ones, shift, a, inference, coefficient, spread):  # type: ignore[no-untyped-def]
     """Coefficients and their covariance before centring; a = -coefficients after it."""
     p, n_cov, covariance = coefficient.size, shift.size - 1, inference.covariance
@@ -309,24 +311,24 @@ def _unshifted(ones, shift, a, inference, coefficient, spread):  # type: ignore[
                 spread[i, j] = covariance[i, j] + change
 
 
-@lane_kernel
+@part
 def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
     """Fill NaN or infeasible entries of theta from the OLS residual variance; False if OLS is impossible."""
     r, n = lay.n_column, table.begin.size
     share = wk.residual.share
-    share[:] = 0.0
+    clear(share)
     if lay.is_general:
         T = lay.n_visit
         for m in range(st.total[2]):
             for t in range(T):
                 share[m * T * (T + 1) // 2 + t * (t + 3) // 2] = 1.0
     else:
-        share[:] = 1.0
+        fill(1.0, share)
     combine(share, st.S, wk.fixed.packed)
     A = wk.fixed.C
     unpack(wk.fixed.packed, A)
     total = A[r - 1, r - 1]
-    if st.total[0] <= r - 1 or np.isnan(sweep(A, r - 1, 1e-11, wk.fixed.a)):
+    if st.total[0] <= r - 1 or np.isnan(sweep(A, r - 1, r, 1e-11, wk.fixed.a)):
         return False
     residual = A[r - 1, r - 1]
     if not residual > 1e-13 * total:
@@ -341,7 +343,7 @@ def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
     return True
 
 
-@inline
+@part
 def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
     """Put factors that the climb took to within a millionth of a standard error of zero at zero; whether any."""
     vanished = False
@@ -353,7 +355,7 @@ def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
     return vanished
 
 
-@lane_kernel
+@part
 def _infer(point, theta, table, lay, st, wk, opt, room):  # type: ignore[no-untyped-def]
     """Into room: W, the inverse information, and the covariance of the coefficients; False if no information is usable.
 
@@ -379,12 +381,13 @@ def _infer(point, theta, table, lay, st, wk, opt, room):  # type: ignore[no-unty
     return True
 
 
-@lane_kernel
+@part
 def _between_within(seen, lay, opt, st, room):  # type: ignore[no-untyped-def]
     """df of each coefficient, see fit_mixed, into room.column_df."""
     has_block, met, level, p = lay.n_block > 0, room.met, room.level, room.level.size
     n_block = columns_1 = columns_2 = columns_3 = 0
-    met[:] = False
+    for block in range(met.size):
+        met[block] = False
     for cell in range(lay.cell_class.size):
         for j in range(lay.cell_start[cell], lay.cell_start[cell + 1]):
             for t in range(lay.n_visit):

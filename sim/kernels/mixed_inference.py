@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import combine, sweep, unpack
+from sim.kernels.mixed_algebra import add, clear, combine, multiply, part, scale, sweep, unpack
 from sim.kernels.mixed_layout import Bool, Float, Int
-from sim.kernels.mixed_likelihood import lane_product, subtract_gram
+from sim.kernels.mixed_likelihood import lane_combine, lane_product, subtract_gram
 from sim.kernels.mixed_residual import along_curvature, weighted_bends
-from sim.lanes import inline, lane_kernel
+from sim.lanes import LANES, compact, everywhere, fma, lane_kernel, load, store
 
 SATTERTHWAITE, SATTERTHWAITE_EXPECTED, BETWEEN_WITHIN, NORMAL = 0, 1, 2, 3
 KENWARD_ROGER, KENWARD_ROGER_OBSERVED, KENWARD_ROGER_2 = 4, 5, 6  # all others come before
@@ -72,8 +72,9 @@ def inference_room(p: int, m: int, Q: int, n: int, n_block: int) -> Inference:
 @lane_kernel
 def inverse_information(information, room):  # type: ignore[no-untyped-def]
     """W = inverse over the free components, zero elsewhere; False if it is not positive definite."""
+    compact()
     W, A, scale, index, free = room.W, room.equation, room.vector[0], room.order, room.free
-    m, n = free.size, 0
+    m, n = free.size, np.int64(0)
     for k in range(m):
         if free[k]:
             if not information[k, k] > 0.0:
@@ -84,9 +85,9 @@ def inverse_information(information, room):  # type: ignore[no-untyped-def]
     for i in range(n):
         for j in range(n):
             A[i, j] = information[index[i], index[j]] * scale[i] * scale[j]
-    if np.isnan(sweep(A[:n, :n], n, 1e-12, room.vector[1])):
+    if np.isnan(sweep(A, n, n, 1e-12, room.vector[1])):
         return False
-    W[:] = 0.0
+    clear(W)
     for i in range(n):
         for j in range(n):
             W[index[i], index[j]] = A[i, j] * scale[i] * scale[j]
@@ -112,32 +113,37 @@ def _gradient(g, C_k, gradient):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def contrasts(method, contrast, constant, covariance, fx, room):  # type: ignore[no-untyped-def]
-    """Estimate, standard error (from `covariance`) and df of each contrast into room.out (3, Q).
+def contrasts(contrast, constant, covariance, a, out):  # type: ignore[no-untyped-def]
+    """Estimate and standard error (from `covariance`) of each contrast into the first rows of out (2 or more, Q).
 
-    constant (Q,) is added to the estimates: what centring took from them.
+    a = -coefficients; constant (Q,) is added to the estimates: what centring took from them.
     """
-    p, W, out, g, gradient = contrast.shape[1], room.W, room.out, room.g, room.vector[0]
     for row in range(contrast.shape[0]):
-        c = contrast[row]
         estimate = constant[row]
-        for i in range(p):
-            estimate -= c[i] * fx.a[i]
+        for i in range(contrast.shape[1]):
+            estimate -= contrast[row, i] * a[i]
         out[0, row] = estimate
-        out[1, row] = np.sqrt(form(c, covariance, c))
-        out[2, row] = np.inf
+        out[1, row] = np.sqrt(form(contrast[row], covariance, contrast[row]))
+
+
+@part
+def contrast_df(method, contrast, fx, room):  # type: ignore[no-untyped-def]
+    """Degrees of freedom of each contrast into the last row of room.out (3, Q)."""
+    p, g, gradient = contrast.shape[1], room.g, room.vector[0]
+    for row in range(contrast.shape[0]):
+        df = np.inf
         if method == BETWEEN_WITHIN:
-            out[2, row] = _least_df(contrast[row : row + 1], room.column_df)
+            df = _least_df(contrast[row : row + 1], room.column_df)
         elif method != NORMAL:
+            f = 0.0
             for i in range(p):
                 g[i] = 0.0
                 for j in range(p):
-                    g[i] += fx.inverse[i, j] * c[j]
+                    g[i] += fx.inverse[i, j] * contrast[row, j]
+                f += contrast[row, i] * g[i]
             _gradient(g, fx.C_k, gradient)
-            f = 0.0
-            for i in range(p):
-                f += c[i] * g[i]
-            out[2, row] = 2.0 * f * f / form(gradient, W, gradient)
+            df = 2.0 * f * f / form(gradient, room.W, gradient)
+        room.out[2, row] = df
 
 
 @lane_kernel
@@ -154,13 +160,14 @@ def _least_df(rows, column_df):  # type: ignore[no-untyped-def]
 @lane_kernel
 def joint_test(method, L, constant, fx, room):  # type: ignore[no-untyped-def]
     """F, its numerator and denominator df of the test that L (n, p) beta + constant (n,) = 0."""
+    compact()
     n, p = L.shape
-    LPL, P, phi, W = room.square[0, :n, :n], room.square[1, :n, :n], fx.inverse, room.W
+    LPL, P, phi, W = room.square[0], room.square[1], fx.inverse, room.W
     for i in range(n):
         for j in range(n):
             P[i, j] = 1.0 if i == j else 0.0
             LPL[i, j] = form(L[i], phi, L[j])
-    _jacobi(LPL, P)
+    _jacobi(n, LPL, P)
     largest = 0.0
     for i in range(n):
         largest = max(largest, LPL[i, i])
@@ -181,7 +188,7 @@ def joint_test(method, L, constant, fx, room):  # type: ignore[no-untyped-def]
     if q == 0:
         return np.nan, 0.0, np.nan
     rows = rows[:q]
-    wald = _wald(rows, estimate, room.covariance, room.square[2, : q + 1, : q + 1], room.estimate[2])
+    wald = _wald(rows, estimate, room.covariance, room.square[2], room.estimate[2])
     if method == NORMAL:
         return wald / q, float(q), np.inf
     if method == BETWEEN_WITHIN:
@@ -217,21 +224,21 @@ def _combined_df(nu):  # type: ignore[no-untyped-def]
     return 2.0 * E / (E - q)
 
 
-@inline
+@part
 def _wald(rows, estimate, covariance, A, diagonal):  # type: ignore[no-untyped-def]
-    """(L beta)'(L covariance L')^-1 L beta; A (q + 1, q + 1) and diagonal (q,) are workspace."""
+    """(L beta)'(L covariance L')^-1 L beta; A and diagonal are workspace."""
     q = rows.shape[0]
     A[q, q] = 0.0
     for i in range(q):
         for j in range(q):
             A[i, j] = form(rows[i], covariance, rows[j])
         A[i, q] = A[q, i] = estimate[i]
-    if np.isnan(sweep(A, q, 1e-14, diagonal)):
+    if np.isnan(sweep(A, q, q + 1, 1e-14, diagonal)):
         return np.nan
     return -A[q, q]
 
 
-@inline
+@part
 def _kenward_roger_f(wald, G, W, C_k, t):  # type: ignore[no-untyped-def]
     """Scaled F of Kenward and Roger 1997, section 3, with the guards of pbkrtest."""
     q, m = G.shape[0], W.shape[0]
@@ -263,10 +270,9 @@ def _kenward_roger_f(wald, G, W, C_k, t):  # type: ignore[no-untyped-def]
     return scale * wald / q, float(q), ddf
 
 
-@inline
-def _jacobi(A, P):  # type: ignore[no-untyped-def]
-    """Eigenvalues of the symmetric A on its diagonal, eigenvectors in the columns of P (the identity at first)."""
-    n = A.shape[0]
+@part
+def _jacobi(n, A, P):  # type: ignore[no-untyped-def]
+    """Eigenvalues of the symmetric A (n, n) on its diagonal; eigenvectors in columns of P, the identity at first."""
     for _ in range(60):
         off = total = 0.0
         for i in range(n):
@@ -297,93 +303,78 @@ def _jacobi(A, P):  # type: ignore[no-untyped-def]
 @lane_kernel
 def kenward_roger_covariance(is_second, theta, W, table, lay, st, wk, out):  # type: ignore[no-untyped-def]
     """Phi_A into out (p, p)."""
+    compact()
     fx, res = wk.fixed, wk.residual
     p, m = lay.n_column - 1, W.shape[0]
-    total, inner, part = fx.square[1], fx.square[2], fx.square[3]
+    total, inner, spare = fx.square[1], fx.square[2], fx.square[3]
     n_residual = m - lay.n_term
     weighted_bends(W, table, lay, st, res, res.share)
-    _in_basis(res.share, lay, st, wk, total)
+    _in_basis(res.share, lay, st, wk)
     if lay.lanes > 0:
-        _block_bends(W, n_residual, lay, wk, total)
-    for i in range(p):
-        for j in range(p):
-            inner[i, j] = 0.5 * total[i, j]
+        _block_bends(W, n_residual, lay, wk)
+    unpack(fx.packed, inner)
+    scale(0.5, inner)
     if is_second:
         along_curvature(W, theta, table, lay, st, res, res.share)
-        _in_basis(res.share, lay, st, wk, total)  # -sum W_kl R_kl
-        for i in range(p):
-            for j in range(p):
-                inner[i, j] += 0.25 * total[i, j]
+        _in_basis(res.share, lay, st, wk)  # -sum W_kl R_kl
+        unpack(fx.packed, spare)
+        add(0.25, spare, inner)
     for k in range(m):
-        part[:] = 0.0
+        clear(total)
         for l in range(m):  # noqa: E741
-            if W[k, l] != 0.0:
-                for i in range(p):
-                    for j in range(p):
-                        part[i, j] += W[k, l] * fx.B[l, i, j]
-        for i in range(p):
-            for j in range(p):
-                for e in range(p):
-                    inner[i, j] -= fx.C_k[k, i, e] * part[e, j]
+            add(W[k, l], fx.B[l], total)
+        multiply(p, fx.C_k[k], total, spare)
+        add(-1.0, spare, inner)
+    multiply(p, fx.inverse, inner, spare)
+    multiply(p, spare, fx.inverse, total)
     for i in range(p):
-        for j in range(p):
-            part[i, j] = 0.0
-            for e in range(p):
-                part[i, j] += fx.inverse[i, e] * inner[e, j]
-    for i in range(p):
-        for j in range(p):
-            out[i, j] = fx.inverse[i, j]
-            for e in range(p):
-                out[i, j] += 2.0 * part[i, e] * fx.inverse[e, j]
-    for i in range(p):
-        for j in range(i):
-            out[i, j] = out[j, i] = 0.5 * (out[i, j] + out[j, i])
+        for j in range(i + 1):
+            out[i, j] = out[j, i] = fx.inverse[i, j] + total[i, j] + total[j, i]
 
 
 @lane_kernel
-def _in_basis(x, lay, st, wk, C):  # type: ignore[no-untyped-def]
-    """C = sum of x[b] U_b."""
+def _in_basis(x, lay, st, wk):  # type: ignore[no-untyped-def]
+    """Sum of x[b] U_b, packed."""
+    compact()
     bk = wk.blocks
     combine(x, st.S, wk.fixed.packed)
-    unpack(wk.fixed.packed, C)
     if lay.lanes == 0:
         return
-    combine(x, st.N_flat, bk.N_k)
-    combine(x, st.M_flat, bk.square)
+    lane_combine(x, st.N_flat, bk.N_k)
+    lane_combine(x, st.M_flat, bk.square)
     lane_product(bk.square, bk.Q, bk.wide)
     for i in range(bk.wide.shape[0]):
         for c in range(bk.wide.shape[1]):
-            for z in range(bk.wide.shape[2]):
-                bk.N_k[i, c, z] = 2.0 * bk.N_k[i, c, z] - bk.wide[i, c, z]
-    subtract_gram(1.0, 0, bk.Q.shape[0], bk.Q, bk.N_k, lay, C)
+            for z in range(0, bk.wide.shape[2], LANES):
+                store(bk.N_k, 2.0 * load(bk.N_k, i, c, z) - load(bk.wide, i, c, z), i, c, z)
+    subtract_gram(1.0, bk.Q, bk.N_k, lay, wk.fixed.packed)
 
 
-@inline
-def _block_bends(W, n_residual, lay, wk, C):  # type: ignore[no-untyped-def]
-    """Add the blocks' own part of sum W_kl C_kl: -2 P_k'D P_l, C_kg, C_gh."""
+@part
+def _block_bends(W, n_residual, lay, wk):  # type: ignore[no-untyped-def]
+    """Add the blocks' own part of sum W_kl C_kl: -2 P_k'D P_l, C_kg, C_gh, packed."""
     bk, start = wk.blocks, lay.term_start
-    q, A, lanes = bk.M.shape[0], lay.n_active, lay.lanes
+    q, A = bk.M.shape[0], lay.n_active
     for k in range(n_residual):
-        bk.wide[:] = 0.0
-        for l in range(n_residual):  # noqa: E741
-            for i in range(q):
-                x = W[k, l] * bk.g[i]
-                for c in range(A):
-                    for z in range(lanes):
-                        bk.wide[i, c, z] += x * bk.FP[l, i, c, z]
-        subtract_gram(2.0, 0, q, bk.P[k], bk.wide, lay, C)
-    bk.wide[:] = 0.0
+        for i in range(q):
+            for c in range(A):
+                for z in range(0, lay.lanes, LANES):
+                    x = everywhere(0.0)
+                    for l in range(n_residual):  # noqa: E741
+                        x = fma(W[k, l] * bk.g[i], load(bk.FP, l, i, c, z), x)
+                    store(bk.wide, x, i, c, z)
+        subtract_gram(2.0, bk.P[k], bk.wide, lay, wk.fixed.packed)
     for term in range(lay.n_term):
+        of_term = W[n_residual + term]
         for i in range(start[term], start[term + 1]):
-            for k in range(n_residual):
-                x = 4.0 * W[k, n_residual + term]
-                for c in range(A):
-                    for z in range(lanes):
-                        bk.wide[i, c, z] += x * bk.FP[k, i, c, z]
-            for other in range(lay.n_term):
-                x = -2.0 * W[n_residual + term, n_residual + other]
-                for j in range(start[other], start[other + 1]):
-                    for c in range(A):
-                        for z in range(lanes):
-                            bk.wide[i, c, z] += x * bk.T[i, j, z] * bk.H[j, c, z]
-    subtract_gram(1.0, 0, q, bk.wide, bk.H, lay, C)
+            for c in range(A):
+                for z in range(0, lay.lanes, LANES):
+                    x = everywhere(0.0)
+                    for k in range(n_residual):
+                        x = fma(4.0 * of_term[k], load(bk.FP, k, i, c, z), x)
+                    for other in range(lay.n_term):
+                        w = -2.0 * of_term[n_residual + other]
+                        for j in range(start[other], start[other + 1]):
+                            x = fma(w * load(bk.T, i, j, z), load(bk.H, j, c, z), x)
+                    store(bk.wide, x, i, c, z)
+    subtract_gram(1.0, bk.wide, bk.H, lay, wk.fixed.packed)

@@ -16,7 +16,8 @@ class Layout(NamedTuple):
     """Cells of participants with identical X, class and columns of Z, and the blocks.
 
     Z' has the same rows in every block, q of them, so that row k of it belongs to the same random term in all; a block
-    without some column has zeros there.  Blocks lie in lanes, those with the same active columns side by side.
+    without some column has zeros there.  Blocks lie in lanes, those with the same active columns side by side, and
+    LANES of them make a pack.
     """
 
     is_general: bool  # basis of R^-1: pairs of visits in each pattern of visits seen, instead of strata
@@ -26,7 +27,7 @@ class Layout(NamedTuple):
     n_term: int
     n_column: int  # r
     n_block: int
-    n_active: int  # A, most columns of z in use in one block
+    n_active: int  # A, most columns of z in use in one pack
     lanes: int  # blocks, raised to a multiple of LANES
     member: Int  # participants ordered by cell
     cell_start: Int  # into member
@@ -36,10 +37,11 @@ class Layout(NamedTuple):
     kind_ends: Bool  # whether the next cell has another X or class
     column_start: Int  # into column: columns of z in use in the cell, covariates and y last
     column: Int
-    place: Int  # of each of these columns in the active ones of the cell's block
+    place: Int  # of each of these columns in the active ones of the cell's pack
     cell_row: Int  # (cells, T, L) row of Z', -1 = none
-    active: Int  # (A, lanes) columns of z in use in each block, covariate and y last
-    run_start: Int  # (runs + 1,) lanes whose active columns are the same
+    active: Int  # (A, packs) columns of z in use in each pack, covariate and y last
+    run_start: Int  # (runs + 1,) packs whose active columns are the same
+    pair: Int  # (A (A + 1) / 2, runs) places in a packed C of the pairs of active columns
     term_start: Int  # (L + 1,) rows of Z' of each random term
     ones: Float  # (p,) b with X b = 1, all NaN if there is none
 
@@ -85,7 +87,7 @@ class Fixed(NamedTuple):
     inverse: Float  # (r, r) Phi, with zeros in place of y
     a: Float  # (r,)
     C_k: Float  # (m, r, r)
-    B: Float  # (m, p, p) Phi C_k
+    B: Float  # (m, r, r) Phi C_k, with zeros in place of y
     h: Float  # (m, p) C_k a
     h_scaled: Float  # (m, p) Phi h_k
     trace: Float  # (m,) (log|V|)_k
@@ -110,17 +112,16 @@ class Blocks(NamedTuple):
     Q: Float  # G H
     Y: Float  # H Phi
     wide: Float
-    phi: Float  # (A, A, lanes) Phi of the active columns
-    a: Float  # (A, lanes) a of the active columns
-    eta: Float  # (q, lanes) H a
-    lane: Float  # (lanes,)
+    phi: Float  # (A, A, packs) Phi of the active columns
+    a: Float  # (A, 1, packs) a of the active columns
+    eta: Float  # (q, 1, lanes) H a
     M_k: Float  # (n, q, q, lanes)
     FM: Float  # F M_k
     N_k: Float  # (q, A, lanes)
     P: Float  # (n, q, A, lanes)
     FP: Float  # F P_k
     PY: Float  # P_k Phi
-    pi: Float  # (n, q, lanes) P_k a
+    pi: Float  # (n, q, 1, lanes) P_k a
     f_pi: Float  # F P_k a
 
 
@@ -151,21 +152,20 @@ def lay_out(
     used = np.any(X[head] != 0, axis=1)  # (cells, p0)
     in_block = np.zeros((n_block + 1, n_shared), bool)
     np.logical_or.at(in_block, block[head], used)  # row -1 collects the cells without a block
-    sets, lane = np.unique(in_block[:n_block], axis=0, return_inverse=True) if n_block else (in_block[:0], block[:0])
-    lane = lane.reshape(-1)
-    order = np.argsort(lane, kind="stable")  # blocks in lanes
-    n_active = int(sets.sum(axis=1).max(initial=0)) + n_column - n_shared if n_block else 0
-    in_use = np.argsort(~in_block[:n_block][order], axis=1, kind="stable")[:, : n_active - (n_column - n_shared)]
-    rest = np.tile(np.arange(n_shared, n_column), (n_block, 1))
-    active = np.concatenate([in_use, rest], axis=1) if n_block else np.zeros((0, 0), np.int64)
-    position = np.full((n_block, n_column), -1, np.int64)
-    np.put_along_axis(position, active, np.arange(n_active)[None], axis=1)
     lanes = -(-n_block // LANES) * LANES
-    to_lane = np.append(np.argsort(order), -1)  # -1 stays -1
+    lane = np.append(np.argsort(np.lexsort(in_block[:n_block].T)), -1)[block[head]].astype(np.int64)
+    in_pack = np.zeros((lanes // LANES + 1, n_shared), bool)
+    np.logical_or.at(in_pack, lane // LANES, used)  # again row -1 is of no pack
+    n_used = int(in_pack[:-1].sum(axis=1).max(initial=0))
+    in_use = np.argsort(~in_pack[:-1], axis=1, kind="stable")[:, :n_used]  # where fewer are in use, others fill up
+    rest = np.tile(np.arange(n_shared, n_column), (lanes // LANES, 1))
+    active = np.concatenate([in_use, rest], axis=1)
+    run_start = np.concatenate([[0], 1 + np.nonzero(np.any(np.diff(active, axis=0) != 0, axis=1))[0], [len(active)]])
+    run_start = np.unique(run_start).astype(np.int64)
+    position = np.zeros((lanes // LANES + 1, n_column), np.int64)
+    np.put_along_axis(position[:-1], active, np.arange(active.shape[1])[None], axis=1)
     in_use_by_cell = np.concatenate([used, np.ones((head.size, n_column - n_shared), bool)], axis=1)
     of_cell, in_cell = np.nonzero(in_use_by_cell)
-    cell_lane = to_lane[block[head]].astype(np.int64)
-    place = np.append(position, np.zeros((1, n_column), np.int64), axis=0)[cell_lane[of_cell], in_cell]
     return Layout(
         is_general=is_general,
         n_class=n_class,
@@ -174,23 +174,31 @@ def lay_out(
         n_term=column.shape[2],
         n_column=n_column,
         n_block=n_block,
-        n_active=n_active,
+        n_active=active.shape[1] if n_block else 0,
         lanes=lanes,
         member=np.argsort(cell, kind="stable").astype(np.int64),
         cell_start=np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=head.size))]).astype(np.int64),
         cell_class=cls[head],
-        cell_block=cell_lane,
+        cell_block=lane,
         cell_x=np.ascontiguousarray(X[head]),
         kind_ends=np.append(np.diff(kind[head]) != 0, True),
         column_start=np.concatenate([[0], np.cumsum(in_use_by_cell.sum(axis=1))]).astype(np.int64),
         column=in_cell.astype(np.int64),
-        place=place.astype(np.int64),
+        place=position[lane[of_cell] // LANES, in_cell],
         cell_row=np.ascontiguousarray(row[head]),
-        active=np.ascontiguousarray(np.pad(active, ((0, lanes - n_block), (0, 0))).T.astype(np.int64)),
-        run_start=np.concatenate([[0], np.cumsum(np.bincount(lane, minlength=0))]).astype(np.int64),
+        active=np.ascontiguousarray(active.T.astype(np.int64)),
+        run_start=run_start,
+        pair=_pairs(active[run_start[:-1]]),
         term_start=term_start,
         ones=_ones(X[head].reshape(-1, n_shared), n_column - 1),
     )
+
+
+def _pairs(active: Int) -> Int:
+    """(A (A + 1) / 2, runs) places in a lower triangle by rows of the pairs of columns (runs, A)."""
+    i, j = np.tril_indices(active.shape[1])
+    high, low = np.maximum(active[:, i], active[:, j]), np.minimum(active[:, i], active[:, j])
+    return np.ascontiguousarray((high * (high + 1) // 2 + low).T.astype(np.int64))
 
 
 def _ones(rows: Float, n_fixed: int) -> Float:
@@ -282,7 +290,7 @@ def allocate_work(lay: Layout, n_b: int, n_pattern: int, n: int, n_first: int, n
         np.zeros((r, r)),
         np.zeros(r),
         np.zeros((m, r, r)),
-        np.zeros((m, r - 1, r - 1)),
+        np.zeros((m, r, r)),
         np.zeros((m, r - 1)),
         np.zeros((m, r - 1)),
         np.zeros(m),
@@ -304,17 +312,16 @@ def allocate_work(lay: Layout, n_b: int, n_pattern: int, n: int, n_first: int, n
         np.zeros((q, A, lanes)),
         np.zeros((q, A, lanes)),
         np.zeros((q, A, lanes)),
-        np.zeros((A, A, lanes)),
-        np.zeros((A, lanes)),
-        np.zeros((q, lanes)),
-        np.zeros(lanes),
+        np.zeros((A, A, lanes // LANES)),
+        np.zeros((A, 1, lanes // LANES)),
+        np.zeros((q, 1, lanes)),
         np.zeros((n, q, q, lanes)),
         np.zeros((n, q, q, lanes)),
         np.zeros((q, A, lanes)),
         np.zeros((n, q, A, lanes)),
         np.zeros((n, q, A, lanes)),
         np.zeros((n, q, A, lanes)),
-        np.zeros((n, q, lanes)),
-        np.zeros((n, q, lanes)),
+        np.zeros((n, q, 1, lanes)),
+        np.zeros((n, q, 1, lanes)),
     )
     return Work(residual, fixed, blocks)

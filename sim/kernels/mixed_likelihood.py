@@ -2,113 +2,113 @@
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import combine, copy, dot, pack_twice, sweep, total, unpack
+from sim.kernels.mixed_algebra import clear, combine, copy, dot, flat, multiply, pack_twice, part, sweep, unpack
 from sim.kernels.mixed_residual import bends, slopes, weigh
-from sim.lanes import LANES, fma, inline, lane_kernel, load, store
+from sim.lanes import LANES, across, compact, every, everywhere, fma, lane_kernel, load, log, store
 
 # ---- products over the blocks, in lanes ------------------------------------------------------------------------------
 
 
 @lane_kernel
+def lane_combine(x, A, out):  # type: ignore[no-untyped-def]
+    """out = sum of x[b] A[b] in each lane: A (b, n), out of size n."""
+    compact()
+    o = flat(out)
+    for z in range(0, o.size, LANES):
+        total = everywhere(0.0)
+        for b in range(x.size):
+            if x[b] != 0.0:
+                total = fma(x[b], load(A, b, z), total)
+        store(o, total, z)
+
+
+@lane_kernel
+def lane_dot(A, B):  # type: ignore[no-untyped-def]
+    """Sum over everything of the elementwise product of A and B (rows, n, lanes)."""
+    compact()
+    a, b, total = flat(A), flat(B), everywhere(0.0)
+    for z in range(0, a.size, LANES):
+        total = fma(load(a, z), load(b, z), total)
+    return across(total)
+
+
+@lane_kernel
 def lane_product(A, B, out):  # type: ignore[no-untyped-def]
     """out = A B in each lane: A (q, n, lanes), B (n, c, lanes), out (q, c, lanes)."""
+    compact()
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             for z in range(0, out.shape[2], LANES):
-                x = load(A, i, 0, z) * load(B, 0, j, z)
-                for k in range(1, A.shape[1]):
+                x = everywhere(0.0)
+                for k in range(A.shape[1]):
                     x = fma(load(A, i, k, z), load(B, k, j, z), x)
                 store(out, x, i, j, z)
 
 
 @lane_kernel
-def lane_vector(A, x, out):  # type: ignore[no-untyped-def]
-    """out = A x in each lane: A (q, n, lanes), x (n, lanes), out (q, lanes)."""
+def _times_shared(A, B, out):  # type: ignore[no-untyped-def]
+    """out = A B in each lane, B the same in all of a pack: A (q, n, lanes), B (n, c, packs), out (q, c, lanes)."""
+    compact()
     for i in range(out.shape[0]):
-        for z in range(0, out.shape[1], LANES):
-            y = load(A, i, 0, z) * load(x, 0, z)
-            for k in range(1, A.shape[1]):
-                y = fma(load(A, i, k, z), load(x, k, z), y)
-            store(out, y, i, z)
+        for j in range(out.shape[1]):
+            for pack in range(B.shape[2]):
+                x = everywhere(0.0)
+                for k in range(A.shape[1]):
+                    x = fma(load(A, i, k, pack * LANES), B[k, j, pack], x)
+                store(out, x, i, j, pack * LANES)
 
 
 @lane_kernel
-def subtract_gram(factor, lo, hi, A, B, lay, C):  # type: ignore[no-untyped-def]
-    """C -= factor/2 (A'B + B'A) summed over lanes, from rows lo to hi of A and B (q, A, lanes)."""
+def subtract_gram(factor, A, B, lay, packed):  # type: ignore[no-untyped-def]
+    """C -= factor/2 (A'B + B'A) summed over lanes: A and B (q, A, lanes), C packed."""
+    compact()
     half = 0.5 * factor
     for run in range(lay.run_start.size - 1):
-        first, end = lay.run_start[run], lay.run_start[run + 1]
+        first, end, at = LANES * lay.run_start[run], LANES * lay.run_start[run + 1], 0
         for i in range(lay.n_active):
             for j in range(i + 1):
-                t0 = t1 = t2 = t3 = 0.0
-                for row in range(lo, hi):
-                    a_i, a_j, b_i, b_j = A[row, i], A[row, j], B[row, i], B[row, j]
-                    z = first
-                    while z + 4 <= end:
-                        t0 += a_i[z] * b_j[z] + a_j[z] * b_i[z]
-                        t1 += a_i[z + 1] * b_j[z + 1] + a_j[z + 1] * b_i[z + 1]
-                        t2 += a_i[z + 2] * b_j[z + 2] + a_j[z + 2] * b_i[z + 2]
-                        t3 += a_i[z + 3] * b_j[z + 3] + a_j[z + 3] * b_i[z + 3]
-                        z += 4
-                    while z < end:
-                        t0 += a_i[z] * b_j[z] + a_j[z] * b_i[z]
-                        z += 1
-                x = half * ((t0 + t1) + (t2 + t3))
-                c, d = lay.active[i, first], lay.active[j, first]
-                C[c, d] -= x
-                if c != d:
-                    C[d, c] -= x
+                total = everywhere(0.0)
+                for row in range(A.shape[0]):
+                    for z in range(first, end, LANES):
+                        total = fma(load(A, row, i, z), load(B, row, j, z), total)
+                        total = fma(load(A, row, j, z), load(B, row, i, z), total)
+                packed[lay.pair[at, run]] -= half * across(total)
+                at += 1
 
 
-@inline
-def _lane_sweep(A, g, log_det_room):  # type: ignore[no-untyped-def]
+@lane_kernel
+def _lane_sweep(A, g):  # type: ignore[no-untyped-def]
     """Invert each lane of A = sign(G) + |G|^1/2 M |G|^1/2 in place; log|I + M G|, NaN if V is not positive definite.
 
     Rows of positive variances come first; then V is positive definite if and only if each pivot has its row's sign
     (inertia of the Schur complements).
     """
-    q, lanes = A.shape[0], A.shape[2]
-    log_det = 0.0
-    product = log_det_room
-    product[:] = 1.0
-    for negative in range(2):
-        for k in range(q):
-            if (g[k] < 0.0) != (negative == 1):
-                continue
-            pivot = A[k, k]
-            sign = -1.0 if negative == 1 else 1.0
-            for z in range(lanes):
-                if not sign * pivot[z] > 0.0:
+    q, log_det = A.shape[0], everywhere(0.0)
+    for z in range(0, A.shape[2], LANES):
+        product = everywhere(1.0)  # of pivots, few enough to stay in the range of numbers
+        for turn in range(2 * q):
+            k, sign = turn % q, 1.0 if turn < q else -1.0
+            if (g[k] < 0.0) == (sign < 0.0):
+                pivot = load(A, k, k, z)
+                if not every(sign * pivot > 0.0):
                     return np.nan
-            for z in range(lanes):
-                product[z] *= sign * pivot[z]
-            for z in range(lanes):
-                if product[z] > 1e100 or product[z] < 1e-100:
-                    log_det += np.log(product[z])
-                    product[z] = 1.0
-            for z in range(lanes):
-                pivot[z] = 1.0 / pivot[z]
-            for i in range(q):
-                if i != k:
-                    x = A[i, k]
-                    for j in range(q):
-                        if j != k:
-                            o, row = A[i, j], A[k, j]
-                            for z in range(lanes):
-                                o[z] -= x[z] * pivot[z] * row[z]
-            for i in range(q):
-                if i != k:
-                    column, row = A[i, k], A[k, i]
-                    for z in range(lanes):
-                        column[z] *= -pivot[z]
-                        row[z] *= pivot[z]
-    rest = 1.0
-    for z in range(lanes):
-        rest *= product[z]
-        if not 1e-100 < rest < 1e100:
-            log_det += np.log(rest)
-            rest = 1.0
-    return log_det + np.log(rest)
+                product = product * (sign * pivot)
+                if k % 8 == 7:
+                    log_det, product = log_det + log(product), everywhere(1.0)
+                share = 1.0 / pivot
+                store(A, share, k, k, z)
+                for i in range(q):
+                    if i != k:
+                        x = -load(A, i, k, z) * share
+                        for j in range(q):
+                            if j != k:
+                                store(A, fma(x, load(A, k, j, z), load(A, i, j, z)), i, j, z)
+                        store(A, x, i, k, z)
+                for j in range(q):
+                    if j != k:
+                        store(A, load(A, k, j, z) * share, k, j, z)
+        log_det = log_det + log(product)
+    return across(log_det)
 
 
 # ---- the criterion ---------------------------------------------------------------------------------------------------
@@ -117,19 +117,20 @@ def _lane_sweep(A, g, log_det_room):  # type: ignore[no-untyped-def]
 @lane_kernel
 def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def]
     """-2 log likelihood at theta; leaves D, F, H, Q, C, Phi and a in wk.  NaN where it is undefined."""
+    compact()
     p = lay.n_column - 1
     fx, res = wk.fixed, wk.residual
     log_v = weigh(theta, table, lay, st, res)
     if np.isnan(log_v):
         return np.nan
     combine(res.weight, st.S, fx.packed)
-    unpack(fx.packed, fx.C)
     if lay.lanes > 0:
         log_v += _woodbury(theta, lay, st, res, fx, wk.blocks)
         if np.isnan(log_v):
             return np.nan
+    unpack(fx.packed, fx.C)
     copy(fx.C, fx.inverse)
-    log_c = sweep(fx.inverse, p, 1e-15, fx.a)
+    log_c = sweep(fx.inverse, p, p + 1, 1e-15, fx.a)
     quadratic = fx.inverse[p, p]
     if not quadratic > 1e-15 * fx.C[p, p]:
         return np.nan
@@ -144,21 +145,22 @@ def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def
     return st.total[0] * np.log(2.0 * np.pi) + log_v + quadratic
 
 
-@inline
+@part
 def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """D, F, T, H, Q of all blocks; subtracts N'GH from C and returns the sum of log|I + M G|."""
     M, D, F, g = bk.M, bk.D, bk.F, bk.g
     q, lanes = M.shape[0], M.shape[2]
-    combine(res.weight, st.M_flat, M)
-    combine(res.weight, st.N_flat, bk.N)
+    lane_combine(res.weight, st.M_flat, M)
+    lane_combine(res.weight, st.N_flat, bk.N)
     for term in range(lay.n_term):
-        g[lay.term_start[term] : lay.term_start[term + 1]] = theta[theta.size - lay.n_term + term]
+        for i in range(lay.term_start[term], lay.term_start[term + 1]):
+            g[i] = theta[theta.size - lay.n_term + term]
     for i in range(q):
         for j in range(q):
             x, unit = np.sqrt(abs(g[i] * g[j])), 0.0 if i != j else -1.0 if g[i] < 0.0 else 1.0
             for z in range(0, lanes, LANES):
                 store(D, x * load(M, i, j, z) + unit, i, j, z)
-    log_det = _lane_sweep(D, g, bk.lane)
+    log_det = _lane_sweep(D, g)
     if np.isnan(log_det):
         return np.nan
     for i in range(q):
@@ -180,7 +182,7 @@ def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
         for c in range(lay.n_active):
             for z in range(0, lanes, LANES):
                 store(bk.Q, g[i] * load(bk.H, i, c, z), i, c, z)
-    subtract_gram(1.0, 0, q, bk.N, bk.Q, lay, fx.C)
+    subtract_gram(1.0, bk.N, bk.Q, lay, fx.packed)
     return log_det
 
 
@@ -190,26 +192,25 @@ def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
 @lane_kernel
 def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def]
     """Score, average and observed information, and C_k, at the theta of the last call of evaluate."""
+    compact()
     fx, res, bk = wk.fixed, wk.residual, wk.blocks
     n_residual = table.begin.size
-    fx.observed[:] = 0.0
-    fx.average[:] = 0.0
     trace = fx.trace  # (log|V|)_k
-    trace[:] = 0.0
+    clear(fx.observed)
+    clear(fx.average)
+    clear(trace)
+    phi = fx.inverse if is_reml else fx.square[0]
     if not is_reml:
-        phi = fx.square[0]
-        phi[:] = 0.0
-    else:
-        phi = fx.inverse
+        clear(phi)
     slopes(theta, table, lay, st, res)
     if lay.lanes > 0:
         _random_terms(phi, trace, lay, fx, bk)
     for k in range(n_residual):
         trace[k] = res.log_slope[k]
         combine(res.slope[k], st.S, fx.packed)
-        unpack(fx.packed, fx.C_k[k])
         if lay.lanes > 0:
             trace[k] += _residual_term(k, lay, st, res, fx, bk)
+        unpack(fx.packed, fx.C_k[k])
     _basis(phi, lay, st, res, fx, bk)
     bends(table, lay, st, res, fx.average, fx.observed)
     if lay.lanes > 0:
@@ -217,7 +218,7 @@ def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untype
     _fixed_effects(phi, trace, lay, fx)
 
 
-@inline
+@part
 def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
     """What the fixed effects add: score, and the parts of the information in Phi C_k and h."""
     p, m = lay.n_column - 1, trace.size
@@ -231,16 +232,12 @@ def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
             if i < p:
                 h[i] = s
             bend += fx.a[i] * s
+        multiply(p, phi, C_k, B)
         for i in range(p):
             s = 0.0
             for j in range(p):
                 s += fx.inverse[i, j] * h[j]
             scaled[i] = s
-            for j in range(p):
-                s = 0.0
-                for e in range(p):
-                    s += phi[i, e] * C_k[j, e]  # C_k is symmetric
-                B[i, j] = s
             trace[k] += B[i, i]
         fx.score[k] = -0.5 * (trace[k] + bend)
         for other in range(k + 1):
@@ -257,57 +254,56 @@ def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
             fx.average[other, k] = fx.average[k, other]
 
 
-@inline
+@part
 def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
     """Of the random terms: C_g, (log|V|)_g and the blocks' part of the information; leaves T, Y, J, eta."""
     q, lanes = bk.M.shape[0], bk.M.shape[2]
-    m, A, start, lane = trace.size, lay.n_active, lay.term_start, bk.lane
+    m, A, start = trace.size, lay.n_active, lay.term_start
     T, J, eta = bk.T, bk.J, bk.eta
-    for run in range(lay.run_start.size - 1):
-        first, end = lay.run_start[run], lay.run_start[run + 1]
+    for pack in range(lay.active.shape[1]):
         for i in range(A):
-            bk.a[i, first:end] = fx.a[lay.active[i, first]]
+            bk.a[i, 0, pack] = fx.a[lay.active[i, pack]]
             for j in range(A):
-                bk.phi[i, j, first:end] = phi[lay.active[i, first], lay.active[j, first]]
+                bk.phi[i, j, pack] = phi[lay.active[i, pack], lay.active[j, pack]]
     lane_product(bk.F, bk.M, T)  # symmetric
-    lane_product(bk.H, bk.phi, bk.Y)
-    lane_vector(bk.H, bk.a, eta)
+    _times_shared(bk.H, bk.phi, bk.Y)
+    _times_shared(bk.H, bk.a, eta)
     for i in range(q):
         for k in range(i + 1):
             for z in range(0, lanes, LANES):
-                x = load(bk.Y, i, 0, z) * load(bk.H, k, 0, z)
-                for c in range(1, A):
+                x = everywhere(0.0)
+                for c in range(A):
                     x = fma(load(bk.Y, i, c, z), load(bk.H, k, c, z), x)
                 store(J, x, i, k, z)
                 store(J, x, k, i, z)
     for term in range(lay.n_term):
         k = m - lay.n_term + term
         lo, hi = start[term], start[term + 1]
-        fx.C_k[k] = 0.0
-        subtract_gram(1.0, lo, hi, bk.H, bk.H, lay, fx.C_k[k])
-        for i in range(lo, hi):
-            trace[k] += total(T[i, i])
+        clear(fx.packed)
+        subtract_gram(1.0, bk.H[lo:hi], bk.H[lo:hi], lay, fx.packed)
+        unpack(fx.packed, fx.C_k[k])
         for other in range(term + 1):
-            lane[:] = 0.0
-            bend = 0.0
-            for i in range(lo, hi):
-                for j in range(start[other], start[other + 1]):
-                    for z in range(lanes):
-                        lane[z] += T[i, j, z] * (J[i, j, z] - 0.5 * T[i, j, z])
-                    for z in range(lanes):
-                        bend += eta[i, z] * T[i, j, z] * eta[j, z]
-            fx.observed[k, m - lay.n_term + other] = total(lane) + bend
-            fx.average[k, m - lay.n_term + other] = 0.5 * bend
+            trace_k, pair, bend = everywhere(0.0), everywhere(0.0), everywhere(0.0)
+            for z in range(0, lanes, LANES):
+                for i in range(lo, hi):
+                    trace_k = trace_k + load(T, i, i, z)
+                    for j in range(start[other], start[other + 1]):
+                        t = load(T, i, j, z)
+                        pair = fma(t, fma(-0.5, t, load(J, i, j, z)), pair)
+                        bend = fma(load(eta, i, 0, z) * t, load(eta, j, 0, z), bend)
+            trace[k] = across(trace_k)
+            fx.observed[k, m - lay.n_term + other] = across(pair) + across(bend)
+            fx.average[k, m - lay.n_term + other] = 0.5 * across(bend)
 
 
-@inline
+@part
 def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """Of one parameter of R: the blocks' part of C_k and of (log|V|)_k (returned), P_k, its information with g."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
     m, start = fx.score.size, lay.term_start
     N_k, M_k, FM, P, FP = bk.N_k, bk.M_k[k], bk.FM[k], bk.P[k], bk.FP[k]
-    combine(res.slope[k], st.N_flat, N_k)
-    combine(res.slope[k], st.M_flat, M_k)
+    lane_combine(res.slope[k], st.N_flat, N_k)
+    lane_combine(res.slope[k], st.M_flat, M_k)
     lane_product(M_k, bk.Q, P)
     for i in range(q):
         for c in range(A):
@@ -316,22 +312,22 @@ def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
                 x = n - load(P, i, c, z)
                 store(P, x, i, c, z)
                 store(N_k, n + x, i, c, z)
-    subtract_gram(1.0, 0, q, bk.Q, N_k, lay, fx.C_k[k])  # N_k'Q + Q'P_k = half of (N_k + P_k)'Q and its transpose
+    subtract_gram(1.0, bk.Q, N_k, lay, fx.packed)  # N_k'Q + Q'P_k = half of (N_k + P_k)'Q and its transpose
     lane_product(bk.F, P, FP)
     lane_product(bk.F, M_k, FM)
-    lane_product(P, bk.phi, bk.PY[k])
-    lane_vector(P, bk.a, bk.pi[k])
-    lane_vector(FP, bk.a, bk.f_pi[k])
+    _times_shared(P, bk.phi, bk.PY[k])
+    _times_shared(P, bk.a, bk.pi[k])
+    _times_shared(FP, bk.a, bk.f_pi[k])
     for term in range(lay.n_term):
         lo, hi = start[term], start[term + 1]
-        x = 0.5 * dot(FM[lo:hi], bk.F[lo:hi]) - dot(FP[lo:hi], bk.Y[lo:hi])
-        along = dot(bk.f_pi[k, lo:hi], bk.eta[lo:hi])
+        x = 0.5 * lane_dot(FM[lo:hi], bk.F[lo:hi]) - lane_dot(FP[lo:hi], bk.Y[lo:hi])
+        along = lane_dot(bk.f_pi[k, lo:hi], bk.eta[lo:hi])
         fx.observed[m - lay.n_term + term, k] += x - along
         fx.average[m - lay.n_term + term, k] -= 0.5 * along
-    return dot(bk.D, M_k)
+    return lane_dot(bk.D, M_k)
 
 
-@inline
+@part
 def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """tr(Phi U_b) + tr(D M_b) and a'U_b a of each basis element."""
     aa = fx.square[1]
@@ -363,39 +359,37 @@ def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
         twice = -2.0 * bk.g[i]
         for c in range(A):
             for z in range(0, lanes, LANES):
-                store(bk.wide, twice * load(bk.eta, i, z) * load(bk.a, c, z), i, c, z)
+                store(bk.wide, twice * bk.a[c, 0, z // LANES] * load(bk.eta, i, 0, z), i, c, z)
         for j in range(q):
             g = bk.g[i] * bk.g[j]
             for z in range(0, lanes, LANES):
-                store(bk.square, g * load(bk.eta, i, z) * load(bk.eta, j, z), i, j, z)
+                store(bk.square, g * load(bk.eta, i, 0, z) * load(bk.eta, j, 0, z), i, j, z)
     _along_basis(n_b, lay, st, bk, res.along)
 
 
-@inline
+@part
 def _along_basis(n_b, lay, st, bk, out):  # type: ignore[no-untyped-def]
     """Add to out the products of bk.wide with N_b and of bk.square with M_b."""
     for b in range(n_b):
         if lay.is_general or st.rank[b] > 0.0:
-            out[b] += dot(bk.wide, st.N[b]) + dot(bk.square, st.M[b])
+            out[b] += lane_dot(bk.wide, st.N[b]) + lane_dot(bk.square, st.M[b])
 
 
-@inline
+@part
 def _residual_pairs(n_residual, lay, fx, bk):  # type: ignore[no-untyped-def]
     """The blocks' own part of the information of pairs of parameters of R."""
-    q, lanes = bk.M.shape[0], bk.M.shape[2]
+    q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
     for k in range(n_residual):
         for other in range(k + 1):
-            trace = bend = 0.0
-            for i in range(q):
-                trace += bk.g[i] * dot(bk.FP[other, i], bk.PY[k, i])
-                bend += bk.g[i] * dot(bk.f_pi[other, i], bk.pi[k, i])
-            lane = bk.lane
-            lane[:] = 0.0
-            for i in range(q):
-                for j in range(q):
-                    g = 0.5 * bk.g[i] * bk.g[j]
-                    for z in range(0, lanes, LANES):
-                        x = g * load(bk.FM, k, i, j, z) * load(bk.FM, other, j, i, z)
-                        store(lane, load(lane, z) + x, z)
-            fx.observed[k, other] -= trace + bend + total(lane)
-            fx.average[k, other] -= 0.5 * bend
+            both = pair = bend = everywhere(0.0)
+            for z in range(0, lanes, LANES):
+                for i in range(q):
+                    g = everywhere(bk.g[i])
+                    for c in range(A):
+                        both = fma(g * load(bk.FP, other, i, c, z), load(bk.PY, k, i, c, z), both)
+                    bend = fma(g * load(bk.f_pi, other, i, 0, z), load(bk.pi, k, i, 0, z), bend)
+                    for j in range(q):
+                        g = everywhere(0.5 * bk.g[i] * bk.g[j])
+                        pair = fma(g * load(bk.FM, k, i, j, z), load(bk.FM, other, j, i, z), pair)
+            fx.observed[k, other] -= across(both) + across(pair) + across(bend)
+            fx.average[k, other] -= 0.5 * across(bend)

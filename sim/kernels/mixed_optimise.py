@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.kernels.mixed_algebra import copy, kernel, sweep
-from sim.lanes import lane_kernel
+from sim.lanes import compact, lane_kernel
 
 # What accept and propose answer.
 REJECTED, ACCEPTED, MOVED, DONE, FAILED_CLIMB = 0, 1, 2, 3, 4
@@ -39,7 +39,7 @@ class Room(NamedTuple):
     """Workspace of propose; shared by all replicates."""
 
     information: npt.NDArray[np.float64]  # (m, m)
-    equation: npt.NDArray[np.float64]  # (m, m + 1)
+    equation: npt.NDArray[np.float64]  # (m + 1, m + 1)
     scale: npt.NDArray[np.float64]  # (m,)
     target: npt.NDArray[np.float64]  # (m,)
     order: npt.NDArray[np.int64]  # (m,)
@@ -49,7 +49,12 @@ class Room(NamedTuple):
 @kernel
 def climbing_room(m):  # type: ignore[no-untyped-def]
     return Room(
-        np.zeros((m, m)), np.zeros((m, m + 1)), np.zeros(m), np.zeros(m), np.zeros(m, np.int64), np.ones(m, np.bool_)
+        np.zeros((m, m)),
+        np.zeros((m + 1, m + 1)),
+        np.zeros(m),
+        np.zeros(m),
+        np.zeros(m, np.int64),
+        np.ones(m, np.bool_),
     )
 
 
@@ -88,6 +93,7 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
     expected information = 2 average - observed.  Where no information is positive definite, the average one with its
     diagonal raised is used.
     """
+    compact()
     ready = False
     for attempt in range(0 if climb[LAST] < 1.0 else 1, 6):
         if not ready:
@@ -151,9 +157,10 @@ def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
 @lane_kernel
 def solve_free(information, score, free, d, target, room):  # type: ignore[no-untyped-def]
     """Solve information d = score over the free components, others held at their d; False if not positive definite."""
+    compact()
     m = score.size
     index, A, scale = room.order, room.equation, room.scale
-    n = 0
+    n = np.int64(0)  # a literal 0 would have sweep compiled a second time
     for k in range(m):
         if free[k]:
             index[n] = k
@@ -169,8 +176,9 @@ def solve_free(information, score, free, d, target, room):  # type: ignore[no-un
                 s -= information[index[i], k] * d[k]
         for j in range(n):
             A[i, j] = information[index[i], index[j]] * scale[i] * scale[j]
-        A[i, n] = s * scale[i]
-    if np.isnan(sweep(A[:n, : n + 1], n, 1e-12, target)):
+        A[i, n] = A[n, i] = s * scale[i]
+    A[n, n] = 0.0
+    if np.isnan(sweep(A, n, n + 1, 1e-12, target)):
         return False
     copy(d, target)
     for i in range(n):

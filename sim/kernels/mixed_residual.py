@@ -6,8 +6,8 @@ General: element (m, t, s) is the entry t, s of R_m^-1, m a class and a pattern 
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import copy, sweep
-from sim.lanes import inline, lane_kernel
+from sim.kernels.mixed_algebra import add, clear, copy, multiply, part, sweep
+from sim.lanes import compact, lane_kernel
 
 
 @lane_kernel
@@ -29,7 +29,8 @@ def evaluate_monomials(theta, monomials, out):  # type: ignore[no-untyped-def]
 @lane_kernel
 def marginal(theta, table, sigma):  # type: ignore[no-untyped-def]
     """Sigma (classes, T, T) at theta."""
-    sigma[:] = 0.0
+    compact()
+    clear(sigma)
     for e in range(table.sigma.coefficient.size):
         c, t, s = table.sigma.place[e, 2], table.sigma.place[e, 3], table.sigma.place[e, 4]
         x = _monomial(e, theta, table.sigma)
@@ -46,7 +47,7 @@ def stratum_slope(k, s, lay):  # type: ignore[no-untyped-def]
     return 1.0 if s // lay.n_stratum == k else 0.0
 
 
-@inline
+@part
 def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     """Fill the weights w_b; returns log|R|, NaN if R is not positive definite."""
     log_r = 0.0
@@ -62,10 +63,10 @@ def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
                 log_r += st.rank[s] * np.log(eigenvalue)
         return log_r
     T = lay.n_visit
-    res.weight[:] = 0.0
+    clear(res.weight)
     marginal(theta, table, res.sigma)
     for m in range(st.total[2]):
-        n, A, c = 0, res.square[0], st.cls[m]
+        n, A, c = np.int64(0), res.square[0], st.cls[m]
         for t in range(T):
             if st.mask[m] >> t & 1:
                 k = 0
@@ -74,7 +75,7 @@ def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
                         A[n, k] = res.sigma[c, t, s]
                         k += 1
                 n += 1
-        log_det = sweep(A[:n, :n], n, 1e-12, res.square[5, 0])
+        log_det = sweep(A, n, n, 1e-12, res.square[5, 0])
         if np.isnan(log_det):
             return np.nan
         log_r += st.rank[m] * log_det
@@ -113,29 +114,12 @@ def _from_pairs(x, y, m, A):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _product(A, B, out):  # type: ignore[no-untyped-def]
-    T = A.shape[0]
-    for i in range(T):
-        for j in range(T):
-            x = 0.0
-            for k in range(T):
-                x += A[i, k] * B[k, j]
-            out[i, j] = x
-
-
-@lane_kernel
-def _add(x, A, out):  # type: ignore[no-untyped-def]
-    for i in range(A.shape[0]):
-        for j in range(A.shape[1]):
-            out[i, j] += x * A[i, j]
-
-
-@lane_kernel
 def _times_derivative(k, c, left, right, table, values, out):  # type: ignore[no-untyped-def]
     """out = left D_k right, D_k = dSigma_c / dtheta_k."""
+    compact()
     T = left.shape[0]
     slope = table.slope
-    out[:] = 0.0
+    clear(out)
     for e in range(table.slope_start[k], table.slope_start[k + 1]):
         if slope.place[e, 2] == c:
             t, s, x = slope.place[e, 3], slope.place[e, 4], values[e]
@@ -157,11 +141,11 @@ def _trace_with_derivative(k, c, A, table, values):  # type: ignore[no-untyped-d
     return total
 
 
-@inline
+@part
 def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     """dw_b / dtheta_k and dlog|R| / dtheta_k at the theta of the last call of weigh."""
     n = table.begin.size
-    res.log_slope[:n] = 0.0
+    clear(res.log_slope)
     if not lay.is_general:
         for k in range(n):
             for s in range(st.rank.size):
@@ -171,7 +155,7 @@ def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
         return
     evaluate_monomials(theta, table.slope, res.first)
     evaluate_monomials(theta, table.bend, res.second)
-    res.slope[:] = 0.0
+    clear(res.slope)
     A = res.square[0]
     for m in range(st.total[2]):
         inverse, c = res.inverse[m], st.cls[m]
@@ -181,7 +165,7 @@ def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
             res.log_slope[k] += st.rank[m] * _trace_with_derivative(k, c, inverse, table, res.first)
 
 
-@inline
+@part
 def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-def]
     """Add what second derivatives of w_b and log|R| give: 1/2 [sum w_kl (fixed + along) + log|R|_kl].
 
@@ -205,15 +189,15 @@ def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-de
         return
     E, A, X, Y, W = res.square[0], res.square[1], res.square[2], res.square[3], res.square[4]
     T = lay.n_visit
-    res.gradient[:] = 0.0
+    clear(res.gradient)
     for m in range(st.total[2]):
         inverse, c, half = res.inverse[m], st.cls[m], 0.5 * st.rank[m]
         _from_pairs(res.along, res.along, m, E)
-        _product(inverse, E, A)
-        _product(A, inverse, Y)  # twice R^-1 U R^-1
+        multiply(lay.n_visit, inverse, E, A)
+        multiply(lay.n_visit, A, inverse, Y)  # twice R^-1 U R^-1
         _from_pairs(res.fixed, res.along, m, E)
-        _product(inverse, E, A)
-        _product(A, inverse, X)
+        multiply(lay.n_visit, inverse, E, A)
+        multiply(lay.n_visit, A, inverse, X)
         for i in range(T):
             for j in range(T):
                 Y[i, j] *= 0.25
@@ -236,11 +220,11 @@ def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-de
             average[k, l] += 0.25 * x
 
 
-@inline
+@part
 def weighted_bends(W, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     """out[b] = sum_kl W_kl d2w_b, leaving out the second derivatives of Sigma."""
     n = table.begin.size
-    out[:] = 0.0
+    clear(out)
     if not lay.is_general:
         for s in range(st.rank.size):
             for k in range(n):
@@ -251,15 +235,15 @@ def weighted_bends(W, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     A, B, total, outer = res.square[0], res.square[1], res.square[2], res.square[3]
     for m in range(st.total[2]):
         inverse, c = res.inverse[m], st.cls[m]
-        total[:] = 0.0
+        clear(total)
         for k in range(n):  # R^-1 D_k (sum_l W_kl R^-1 D_l R^-1)
-            outer[:] = 0.0
+            clear(outer)
             for l in range(n):  # noqa: E741
                 if W[k, l] != 0.0:
                     _times_derivative(l, c, inverse, inverse, table, res.first, A)
-                    _add(W[k, l], A, outer)
+                    add(W[k, l], A, outer)
             _times_derivative(k, c, inverse, outer, table, res.first, B)
-            _add(1.0, B, total)
+            add(1.0, B, total)
         for i in range(lay.n_visit):
             for j in range(i + 1):
                 total[i, j] = total[j, i] = total[i, j] + total[j, i]
@@ -274,19 +258,19 @@ def _add_entry(x, place, E):  # type: ignore[no-untyped-def]
         E[s, t] += x
 
 
-@inline
+@part
 def along_curvature(W, theta, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     """out[b] = -(R^-1 E R^-1)_b with E = sum_kl W_kl d2Sigma in the linked parameters of second-order Kenward-Roger.
 
     A link theta = f(tau) adds W_kk f''/f'^2 D_k: 1 / theta for logarithms, -3 rho / (1 - rho^2) for correlations.
     """
-    out[:] = 0.0
+    clear(out)
     if not lay.is_general:
         return
     A, B = res.square[0], res.square[1]
     for m in range(st.total[2]):
         E, c = res.square[2], st.cls[m]
-        E[:] = 0.0
+        clear(E)
         for e in range(table.bend.coefficient.size):
             place = table.bend.place[e]
             if place[2] == c:
@@ -301,16 +285,17 @@ def along_curvature(W, theta, table, lay, st, res, out):  # type: ignore[no-unty
                 elif table.kind[2, k] == 2:
                     factor = -3.0 * theta[k] / (1.0 - theta[k] ** 2)
                 _add_entry(factor * W[k, k] * res.first[e], place, E)
-        _product(res.inverse[m], E, A)
-        _product(A, res.inverse[m], B)
+        multiply(lay.n_visit, res.inverse[m], E, A)
+        multiply(lay.n_visit, A, res.inverse[m], B)
         _to_pairs(B, -1.0, m, out)
 
 
 @lane_kernel
 def natural_parameters(table, theta, out):  # type: ignore[no-untyped-def]
     """Parameters of the structure that this table climbs for; random terms are as they are."""
+    compact()
     n = table.begin.size
-    out[:n] = 0.0
+    clear(out)
     for e in range(table.natural.coefficient.size):
         out[table.natural.place[e, 0]] += _monomial(e, theta, table.natural)
     copy(theta[n:], out[n:])
@@ -319,6 +304,7 @@ def natural_parameters(table, theta, out):  # type: ignore[no-untyped-def]
 @lane_kernel
 def scaled_cholesky(sigma, L, theta):  # type: ignore[no-untyped-def]
     """Parameters of 'us, Cholesky' of each class of sigma (classes, T, T): Sigma = D L L'D; L (T, T) is workspace."""
+    compact()
     T, at = sigma.shape[1], 0
     for c in range(sigma.shape[0]):
         for i in range(T):
