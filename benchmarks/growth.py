@@ -18,11 +18,11 @@ from numba import njit
 
 from sim.fused.nested import _fit, tally
 from sim.fused.trials import Hot, Population, Scores, over_visits
-from sim.kernels.lanes_climb import N_RESULT, new_climbs
+from sim.kernels.lanes_climb import CHORD_FROM, N_RESULT, new_climbs
 from sim.kernels.mixed import MixedModel, fit_mixed
 from sim.kernels.mixed_optimise import NONNEGATIVE, POSITIVE
 from sim.kernels.nested_lanes import Sums
-from sim.lanes import LANES, load
+from sim.lanes import LANES, everywhere, load, store
 from sim.streams import Streams
 
 OUT = Path(__file__).parents[1] / "docs" / "growth.md"
@@ -49,24 +49,31 @@ def trial(n_cluster: int, size: int, n_visit: int) -> Hot:
 
 
 @njit(cache=True, error_model="numpy")
-def _fit_again(nested, layout, model, replicate, at, contrasts, bound, start, w, sums, climbs, lanes, n):  # type: ignore[no-untyped-def]
+def _fit_again(  # type: ignore[no-untyped-def]
+    nested, layout, model, replicate, at, count, contrasts, bound, start, wanted, w, sums, seen, climbs, lanes, n
+):
     """Draw LANES replicates once and fit them n times."""
-    tally(w, at.end, nested.visits, layout, model, load(replicate, 0), sums)
+    for i in range(count.shape[0]):
+        for t in range(count.shape[1]):
+            store(sums.last, everywhere(count[i, t]), i, t)
+    _fit(sums, nested, at, w, contrasts, bound, start, climbs, wanted, lanes, 60, CHORD_FROM, True)
+    tally(w, at.end, nested.visits, layout, model, load(replicate, 0), sums, seen)
     for _ in range(n):
-        _fit(sums, nested, at, w, contrasts, bound, start, climbs, lanes, 60)
+        _fit(sums, nested, at, w, contrasts, bound, start, climbs, wanted, lanes, 60, CHORD_FROM, False)
 
 
 def fit_seconds(hot: Hot, n: int) -> float:
     """Seconds a replicate of fitting alone, from sums that are there already."""
-    layout, model, nested, at = hot.before
+    layout, model, nested, at, count = hot.before
     n_unit, T = len(nested.arm), len(nested.visits)
     shape = (n_unit, T, LANES)
     sums = Sums(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros((1 + T, LANES)))
     bound = np.array([POSITIVE] + [NONNEGATIVE] * (len(hot.start) - 1))
     replicate = np.arange(LANES, dtype=np.uint64)[None]
     room, lanes = np.zeros((at.end + 3 * T, LANES)), np.zeros((1, N_RESULT, LANES))
-    given = (nested, layout, model, replicate, at, hot.contrast[None], bound, hot.start, room, sums,
-             _climbs(len(hot.start)), lanes)  # fmt: skip
+    wanted, seen = np.ones(N_RESULT, bool), np.zeros((2, T, LANES))
+    given = (nested, layout, model, replicate, at, count, hot.contrast[None], bound, hot.start, wanted, room, sums,
+             seen, _climbs(len(hot.start)), lanes)  # fmt: skip
 
     def seconds(repeats: int) -> float:
         began = time.thread_time()

@@ -146,7 +146,7 @@ def count(cell: Cell, first: int, n: int, seed: int) -> np.ndarray:
     """(methods + 3,) rejections of each method, singular fits, failed fits, and those of negative variances."""
     hot = trial(cell, seed)
     number = np.arange(first, first + n)
-    answer, free = hot.fit(number), hot.fit(number, boundary="negative")
+    answer, free = hot.fit(number, every=True), hot.fit(number, boundary="negative")
     x, y = answer.result, free.result
     error, df_out = x[:, STANDARD_ERROR], np.full(n, max(cell.n_cluster - 2, 1))
     if cell.part == "group":

@@ -5,7 +5,7 @@ from numba import njit
 
 from sim.fused.draw import draw_participant, draw_unit
 from sim.kernels.ancova_lanes import Sums, contrast, differentiate, evaluate
-from sim.kernels.lanes_climb import N_RESULT, climb_of, keep_all, new_climbs, new_results
+from sim.kernels.lanes_climb import CHORD_FROM, N_RESULT, climb_of, keep_all, new_climbs, new_results
 from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
 
 
@@ -44,8 +44,13 @@ _fit = climb_of(evaluate, differentiate, contrast)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, start, max_iteration):  # type: ignore[no-untyped-def]
-    """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64; arguments and answers as in nested."""
+def simulate(  # type: ignore[no-untyped-def]
+    replicate, visits, layout, model, ancova, at, count, spread, contrasts, bound, start, wanted, max_iteration
+):
+    """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64; arguments and answers as in nested.
+
+    count (units,) expected to be seen at the end, spread (classes,) variance of the baseline.
+    """
     n_block, m, Q = replicate.shape[0], bound.size, contrasts.shape[0]
     n_unit, n_class = layout.kind.size, m - 1
     w = new_lanes(at.end + 3 * len(visits))
@@ -57,9 +62,16 @@ def simulate(replicate, visits, layout, model, ancova, at, contrasts, bound, sta
     results = new_results(n_block * LANES, Q, m)
     by_kind = np.zeros((2, len(visits), LANES))
     seen = np.zeros((n_block * LANES, 2, len(visits)), np.int64)
-    for b in range(n_block):
-        tally(w, at.end, visits, layout, model, ancova, load(replicate, b), sums, by_kind)
-        _fit(sums, ancova, at, w, contrasts, bound, start, climbs, lanes, max_iteration)
+    for i in range(n_unit):
+        store(sums.n, everywhere(count[i]), i)
+        c = ancova.residual_class[i]
+        store(sums.square, load(sums.square, c, 0) + count[i] * spread[c], c, 0)
+    for b in range(-1, n_block):
+        if b >= 0:
+            tally(w, at.end, visits, layout, model, ancova, load(replicate, b), sums, by_kind)
+        _fit(sums, ancova, at, w, contrasts, bound, start, climbs, wanted, lanes, max_iteration, CHORD_FROM, b < 0)
+        if b < 0:
+            continue
         keep_all(climbs, lanes, b * LANES, results)
         for lane in range(LANES):
             for kind in range(2):

@@ -84,9 +84,9 @@ def _once(evaluate: Any, differentiate: Any, contrast: Any) -> Any:
     def at_variances(sums, shape, at, c, theta):  # type: ignore[no-untyped-def]
         climbs, w = new_climbs(theta.shape[0]), np.zeros((at.end, LANES))
         evaluate(theta, sums, shape, at, w, climbs.value)
-        differentiate(theta, sums, shape, at, w, climbs.score, climbs.average, climbs.observed)
-        contrast(c, theta, sums, shape, at, w, climbs.contrast, climbs.gradient, climbs.curvature)
-        return climbs.contrast, climbs.gradient, climbs.observed
+        differentiate(theta, sums, shape, at, w, climbs.score, climbs.average, climbs.observed, True)
+        contrast(c, theta, sums, shape, at, w, climbs.contrast, climbs.gradient, climbs.curvature, False)
+        return climbs.contrast, climbs.gradient[1], climbs.observed
 
     return at_variances
 

@@ -26,12 +26,15 @@ from sim.kernels.lanes_climb import (
     KNOWN_ESTIMATE,
     KNOWN_STANDARD_ERROR,
     KR_STANDARD_ERROR,
+    N_RESULT,
     STANDARD_ERROR,
 )  # fmt: skip
 from sim.kernels.mixed_optimise import FREE, NONNEGATIVE, POSITIVE
 from sim.lanes import LANES
 from sim.streams import Streams
 from sim.trial import FAILED, OK, SINGULAR, Floats, Ints
+
+MOST_STEPS = 60
 
 Boundary = Literal["drop", "keep", "negative"]
 Df = Literal["satterthwaite", "satterthwaite-expected", "kenward-roger", "z"]
@@ -95,7 +98,7 @@ class Answer(NamedTuple):
     status: NDArray[np.int8]
     n_iteration: NDArray[np.int64]
     seen: NDArray[np.int64]  # (R, 2, T) untreated and trained participants seen at each visit
-    result: Floats  # (R, N_RESULT) everything, see kernels.lanes_climb
+    result: Floats  # (R, N_RESULT) what was wanted, see kernels.lanes_climb; NaN elsewhere
 
 
 @dataclass(frozen=True)
@@ -109,37 +112,44 @@ class Hot:
     term: tuple[str, ...]  # names of the variances
     expected: Callable[[], tuple[Any, Any, Any]]  # what a preview needs
 
-    def fit(self, replicate: Ints, df: Df = "satterthwaite", boundary: Boundary = "drop", most: int = 60) -> Answer:
-        """Draw and fit these replicates (R,), each a pure function of the streams' seed and its number."""
+    def fit(
+        self, replicate: Ints, df: Df = "satterthwaite", boundary: Boundary = "drop", *, every: bool = False
+    ) -> Answer:
+        """Draw and fit these replicates (R,), each a pure function of the streams' seed and its number.
+
+        every : fill all of `result`, not only what df and boundary ask for.
+        """
         n = len(replicate)
         padded = np.zeros(-(-n // LANES) * LANES, np.uint64)
         padded[:n] = replicate
         component = FREE if boundary == "negative" else NONNEGATIVE
         bound = np.array([POSITIVE if name.startswith("residual") else component for name in self.term])
+        error, freedom = _columns(df, boundary)
+        wanted = np.full(N_RESULT, every)
+        wanted[[error, freedom]] = True
         found, seen = self.simulate(
-            padded.reshape(-1, LANES), *self.before, self.contrast[None], bound, self.start, most
+            padded.reshape(-1, LANES), *self.before, self.contrast[None], bound, self.start, wanted, MOST_STEPS
         )
         result, variance, criterion, is_done, n_iteration = (array[:n] for array in found)
         result = result[:, 0]
         is_singular = (variance == 0.0).any(axis=1)
         status = np.where(is_done, np.where(is_singular, SINGULAR, OK), FAILED).astype(np.int8)
-        error, freedom = self._inference(result, df, boundary)
         return Answer(
-            result[:, ESTIMATE], error, freedom, result[:, KNOWN_ESTIMATE], result[:, KNOWN_STANDARD_ERROR], variance,
-            criterion, status, n_iteration, seen[:n], result,
+            result[:, ESTIMATE], result[:, error], np.full(n, np.inf) if df == "z" else result[:, freedom],
+            result[:, KNOWN_ESTIMATE], result[:, KNOWN_STANDARD_ERROR], variance, criterion, status, n_iteration,
+            seen[:n], result,
         )  # fmt: skip
 
-    @staticmethod
-    def _inference(result: Floats, df: Df, boundary: Boundary) -> tuple[Floats, Floats]:
-        """Standard error and degrees of freedom as asked for."""
-        if df == "kenward-roger":
-            return result[:, KR_STANDARD_ERROR], result[:, DF_EXPECTED_KEPT]
-        if df == "z":
-            return result[:, STANDARD_ERROR], np.full(len(result), np.inf)
-        is_dropped = boundary == "drop"
-        if df == "satterthwaite":
-            return result[:, STANDARD_ERROR], result[:, DF_OBSERVED if is_dropped else DF_OBSERVED_KEPT]
-        return result[:, STANDARD_ERROR], result[:, DF_EXPECTED if is_dropped else DF_EXPECTED_KEPT]
+
+def _columns(df: Df, boundary: Boundary) -> tuple[int, int]:
+    """Columns of a result that hold the standard error and the degrees of freedom asked for."""
+    if df == "kenward-roger":
+        return KR_STANDARD_ERROR, DF_EXPECTED_KEPT
+    if df == "z":
+        return STANDARD_ERROR, STANDARD_ERROR
+    if df == "satterthwaite":
+        return STANDARD_ERROR, DF_OBSERVED if boundary == "drop" else DF_OBSERVED_KEPT
+    return STANDARD_ERROR, DF_EXPECTED if boundary == "drop" else DF_EXPECTED_KEPT
 
 
 def over_visits(
@@ -172,11 +182,11 @@ def over_visits(
         *has, len(start),
     )  # fmt: skip
     names = ("residual", "participant", *(n for n in ("village by visit", "village", "district") if n in terms))
-    before = (*_records(people, scores, streams), shape, nested_lanes.places(n_visit, p, len(start)))
     last = people.size[:, None] * -np.diff(scores.seen, append=0.0)
+    before = (*_records(people, scores, streams), shape, nested_lanes.places(n_visit, p, len(start)), last)
 
     def expected() -> tuple[Any, Any, Any]:
-        return preview.over_visits(*before[2:], contrast, start, last)
+        return preview.over_visits(*before[2:4], contrast, start, last)
 
     return Hot(nested.simulate, before, contrast, start, names, expected)
 
@@ -203,12 +213,12 @@ def at_final_visit(
     between = scores.sd_village**2 + scores.sd_village_by_visit**2 if random == "village" else scores.sd_group**2
     start = np.array([given[0], *([given[1]] if by_arm else []), between])
     names = ("residual", *(["residual trained"] if by_arm else []), random)
-    before = (tuple(range(scores.n_visit)), *_records(people, scores, streams), shape,
-              ancova_lanes.places(n_arm, n_arm + 1, len(start)))  # fmt: skip
     seen, spread = people.size * scores.seen[-1], own[: 1 + int(by_arm), 0, 0] + scores.sd_village**2
+    before = (tuple(range(scores.n_visit)), *_records(people, scores, streams), shape,
+              ancova_lanes.places(n_arm, n_arm + 1, len(start)), seen, spread)  # fmt: skip
 
     def expected() -> tuple[Any, Any, Any]:
-        return preview.at_final_visit(*before[3:], contrast, start, seen, spread)
+        return preview.at_final_visit(*before[3:5], contrast, start, seen, spread)
 
     return Hot(ancova.simulate, before, contrast, start, names, expected)
 

@@ -25,10 +25,12 @@ import numpy as np
 
 from sim.kernels.lane_algebra import (
     add,
+    curvature_of,
     dot,
     estimate_of,
-    gradient_and_curvature,
-    score_and_information,
+    gradient_of,
+    information_of,
+    score_of,
     sweep,
     times,
     zero,
@@ -177,8 +179,9 @@ def evaluate(theta, sums, ancova, at, w, value):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def differentiate(theta, sums, ancova, at, w, score, average, observed):  # type: ignore[no-untyped-def]
-    """Score (m, LANES), average and observed information (m, m, LANES) at theta of the last evaluate; leaves C_k."""
+def differentiate(theta, sums, ancova, at, w, score, average, observed, is_full):  # type: ignore[no-untyped-def]
+    """Score (m, LANES) at the last evaluate's theta and, if is_full, average and observed information (m, m, LANES);
+    leaves C_k and h."""
     p, m, n_cell = ancova.n_column, ancova.n_variance, len(ancova.row)
     zero(w, at.cell, 3 * m * n_cell + 3 * m)
     zero(w, at.logdet, m + 3 * m * m)
@@ -199,14 +202,17 @@ def differentiate(theta, sums, ancova, at, w, score, average, observed):  # type
         add(w, at.square + 3 * c + 2, -mean * (y + r))
         share, _, weight, d = _rates(w, at, theta, ancova, i, n)
         _first(w, at, cell, c, n_cell, m, share, weight, d, n, x, r, is_random)
-        _second(w, at, cell, c, m, share, weight, d, n, x, r, is_random)
+        if is_full:
+            _second(w, at, cell, c, m, share, weight, d, n, x, r, is_random)
     for c in range(m - 1):
         _class_terms(w, at, c, m)
     for k in range(m):
         within = at.within + 3 * k
         _matrix(w, ancova.row, at.cell + 3 * k * n_cell, within, at.C_k + k * p * p, at.h + k * p)
         store(w, load(w, within + 2), at.bend + k)
-    score_and_information(w, at, p, m, score, average, observed)
+    score_of(w, at, p, m, score)
+    if is_full:
+        information_of(w, at, p, m, average, observed)
 
 
 @inline
@@ -281,14 +287,18 @@ def _class_terms(w, at, c, m):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def contrast(c, theta, sums, ancova, at, w, out, gradient, curvature):  # type: ignore[no-untyped-def]
-    """Of one contrast c (p,) after differentiate: estimate and f = c'Phi c into out (2, LANES), df/d theta (m, LANES),
-    and g'(C_kl/2 - C_k Phi C_l) g, g = Phi c, into curvature (m, m, LANES), from which Kenward-Roger's f follows.
+def contrast(c, theta, sums, ancova, at, w, out, gradient, curvature, has_curvature):  # type: ignore[no-untyped-def]
+    """Of one contrast c (p,) after differentiate: estimate and f = c'Phi c into out (2, LANES), their derivatives by
+    theta into gradient (2, m, LANES) and, if it is asked for, g'(C_kl/2 - C_k Phi C_l) g, g = Phi c, into curvature
+    (m, m, LANES), from which Kenward-Roger's f follows.
 
     g'C_kl g is tr(Phi C_kl) with gg' for Phi.
     """
     p, m = ancova.n_column, ancova.n_variance
     estimate_of(c, w, at, out)
+    gradient_of(w, at, p, m, gradient)
+    if not has_curvature:
+        return
     g_x = load(w, at.scaled + p - 1)
     for cell in range(len(ancova.row)):
         g = everywhere(0.0)
@@ -305,4 +315,4 @@ def contrast(c, theta, sums, ancova, at, w, out, gradient, curvature):  # type: 
     for k in range(m - 1):
         share = load(w, at.share + k)
         add(w, at.trace2 + k * m + k, 2.0 * share * share * share * load(sums.square, k, 0) * load(w, at.phi_x))
-    gradient_and_curvature(w, at, p, m, at.trace2, gradient, curvature)
+    curvature_of(w, at, p, m, at.trace2, curvature)

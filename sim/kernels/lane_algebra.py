@@ -105,14 +105,23 @@ def sweep(w, A, n, width):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def score_and_information(w, at, p, m, score, average, observed):  # type: ignore[no-untyped-def]
-    """-1/2 [log|V|_k + tr(Phi C_k) + bend_k] into score (m, LANES); the informations, (m, m, LANES), of `mixed`."""
+def score_of(w, at, p, m, score):  # type: ignore[no-untyped-def]
+    """-1/2 [log|V|_k + tr(Phi C_k) + bend_k] into score (m, LANES); the lower triangles of C_k are made whole."""
     for k in range(m):
-        B, h, scaled = at.B + k * p * p, at.h + k * p, at.scaled + k * p
-        product(w, at.inverse, at.C_k + k * p * p, B, p)
-        times(w, at.inverse, h, scaled, p)
-        slope = load(w, at.logdet + k) + trace(w, B, p)
+        for i in range(p):
+            for j in range(i):
+                store(w, load(w, at.C_k + (k * p + i) * p + j), at.C_k + (k * p + j) * p + i)
+        slope = load(w, at.logdet + k) + trace_of_product(w, at.inverse, at.C_k + k * p * p, p)
         store(score, -0.5 * (slope + load(w, at.bend + k)), k)
+
+
+@lane_kernel
+def information_of(w, at, p, m, average, observed):  # type: ignore[no-untyped-def]
+    """The informations of `mixed`, (m, m, LANES)."""
+    for k in range(m):
+        B, h = at.B + k * p * p, at.h + k * p
+        product(w, at.inverse, at.C_k + k * p * p, B, p)
+        times(w, at.inverse, h, at.scaled + k * p, p)
         for other in range(k + 1):
             pair = k * m + other
             along = dot(w, h, at.scaled + other * p, p)
@@ -146,15 +155,22 @@ def estimate_of(c, w, at, out):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def gradient_and_curvature(w, at, p, m, second, gradient, curvature):  # type: ignore[no-untyped-def]
-    """df/d theta (m, LANES) and g'(C_kl/2 - C_k Phi C_l) g (m, m, LANES), given g'C_kl g at place `second`."""
+def gradient_of(w, at, p, m, gradient):  # type: ignore[no-untyped-def]
+    """Derivatives of the estimate, g'h_k, and of f, -g'C_k g, into gradient (2, m, LANES); leaves C_k g in B."""
     g = at.scaled
     for k in range(m):
-        times(w, at.C_k + k * p * p, g, at.h + k * p, p)
-        times(w, at.inverse, at.h + k * p, at.B + k * p, p)
-        store(gradient, -dot(w, g, at.h + k * p, p), k)
+        times(w, at.C_k + k * p * p, g, at.B + k * p, p)
+        store(gradient, dot(w, g, at.h + k * p, p), 0, k)
+        store(gradient, -dot(w, g, at.B + k * p, p), 1, k)
+
+
+@lane_kernel
+def curvature_of(w, at, p, m, second, curvature):  # type: ignore[no-untyped-def]
+    """g'(C_kl/2 - C_k Phi C_l) g into curvature (m, m, LANES), given g'C_kl g at place `second`; after gradient_of."""
+    solved = at.B + m * p
     for k in range(m):
+        times(w, at.inverse, at.B + k * p, solved, p)
         for other in range(k + 1):
-            x = fma(0.5, load(w, second + k * m + other), -dot(w, at.h + k * p, at.B + other * p, p))
+            x = fma(0.5, load(w, second + k * m + other), -dot(w, at.B + other * p, solved, p))
             store(curvature, x, k, other)
             store(curvature, x, other, k)

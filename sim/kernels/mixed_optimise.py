@@ -32,7 +32,7 @@ FREE, POSITIVE, NONNEGATIVE, FACTOR = 0, 1, 2, 3
 # of that step and of the one before, points accepted, halvings of this step.
 VALUE, SCALE, DECREMENT, LAST, ACCEPTED_POINTS, HALVINGS, CLIMB_SIZE = 0, 1, 2, 3, 4, 5, 6
 
-CONVERGED = 1e-13  # squared Newton decrement: the step left to take, in standard errors, squared
+CONVERGED = 1e-20  # squared Newton decrement: the step left to take, in standard errors, squared
 
 
 class Room(NamedTuple):
@@ -61,7 +61,8 @@ def climbing_room(m):  # type: ignore[no-untyped-def]
 @lane_kernel
 def begin(climb):  # type: ignore[no-untyped-def]
     """The state of a climb before its first point."""
-    climb[:] = 0.0
+    for k in range(CLIMB_SIZE):
+        climb[k] = 0.0
     climb[VALUE] = climb[LAST] = np.inf
     climb[SCALE] = 1.0
 
@@ -113,7 +114,7 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
     decrement = 0.0
     for k in range(theta.size):
         decrement += score[k] * d[k]
-    stuck = climb[SCALE] == 0.0 or decrement > 0.25 * climb[LAST]
+    stuck = climb[SCALE] == 0.0 or decrement >= climb[LAST]  # rounding is all that is left
     if ready and (decrement < CONVERGED or (decrement < 1e-10 and stuck)):
         return DONE
     if not ready or climb[SCALE] == 0.0:

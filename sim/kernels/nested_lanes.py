@@ -44,11 +44,13 @@ import numpy as np
 
 from sim.kernels.lane_algebra import (
     add,
+    curvature_of,
     dot,
     estimate_of,
-    gradient_and_curvature,
+    gradient_of,
+    information_of,
     product,
-    score_and_information,
+    score_of,
     sweep,
     times,
     total_of,
@@ -212,16 +214,25 @@ def _inside(w, at, visits, n_order):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _gather(w, at, sums, nested, arm, first, end):  # type: ignore[no-untyped-def]
-    """Counts and raw sums of the units first .. end - 1 that are in an arm (arm < 0: in any)."""
+def _gather(w, at, sums, nested, arm):  # type: ignore[no-untyped-def]
+    """Counts and raw sums of the units of an arm (arm < 0: of any)."""
     T = len(nested.visits)
     zero(w, at.last, 3 * T)
-    for i in range(first, end):
+    for i in range(nested.arm.size):
         if arm < 0 or nested.arm[i] == arm:
             for t in range(T):
                 add(w, at.last + t, load(sums.last, i, t))
                 add(w, at.y + t, load(sums.at_visit, i, t))
                 add(w, at.q + t, load(sums.total, i, t))
+
+
+@inline
+def _take_unit(w, at, sums, i, visits):  # type: ignore[no-untyped-def]
+    """Counts and raw sums of unit i."""
+    for t in range(len(visits)):
+        store(w, load(sums.last, i, t), at.last + t)
+        store(w, load(sums.at_visit, i, t), at.y + t)
+        store(w, load(sums.total, i, t), at.q + t)
 
 
 @lane_kernel
@@ -279,81 +290,88 @@ def _visits(w, at, variance, visits):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _visit_matrices(w, at, visits):  # type: ignore[no-untyped-def]
-    """X_k and D M_k of a unit with w, and K K into room."""
+def _visit_matrices(w, at, is_full, visits):  # type: ignore[no-untyped-def]
+    """X_k and K K (into room) of a unit with w, and, for second derivatives, D M_k."""
     T = len(visits)
     square = T * T
     for k in range(2):
         M = at.M + (1 + k) * square
         product(w, at.A, M, at.room, T)
         product(w, at.room, at.A, at.X + k * square, T)
-        product(w, at.D, M, at.G + k * square, T)
+        if is_full:
+            product(w, at.D, M, at.G + k * square, T)
     product(w, at.K, at.K, at.room, T)
 
 
 @lane_kernel
-def _visit_derivatives(w, at, cells, p, m, has_more, visits):  # type: ignore[no-untyped-def]
-    """Of one unit with w: every derivative by e, v and w; if an intercept comes on top, z, r and mu as well."""
+def _visit_derivatives(w, at, cells, p, m, variance, has_unit, has_more, is_full, visits):  # type: ignore[no-untyped-def]
+    """Of one unit with w: every derivative, and if more comes on top, z, r and mu."""
     T = len(visits)
     square = T * T
     times(w, at.A, at.s, at.tau, T)
     times(w, at.D, at.s, at.delta, T)
-    _visit_matrices(w, at, visits)
-    product(w, at.Phi, at.A, at.room, T)
-    product(w, at.A, at.room, at.Z, T)  # A is symmetric
-    product(w, at.K, at.K, at.room, T)
+    _visit_matrices(w, at, is_full, visits)
     for k in range(2):
-        M, X, pi = at.M + (1 + k) * square, at.X + k * square, at.pi + k * T
-        product(w, at.Z, M, at.Y + k * square, T)
+        M, X, pi, s_k = at.M + (1 + k) * square, at.X + k * square, at.pi + k * T, at.s + (1 + k) * T
         times(w, M, at.delta, at.x, T)
-        s_k = at.s + (1 + k) * T
         add(w, at.bend + k, fma(-2.0, dot(w, s_k, at.delta, T), dot(w, at.delta, at.x, T)))
         for t in range(T):
             store(w, load(w, s_k + t) - load(w, at.x + t), pi + t)
         times(w, at.A, pi, at.alpha + k * T, T)
-        times(w, at.D, pi, at.omega + k * T, T)
+        add(w, at.logdet + k, trace_of_product(w, at.D, M, T))
         for t in range(T):
             add(w, at.h + k * p + cells[t], load(w, at.alpha + k * T + t))
-            for s in range(T):
+            for s in range(t + 1):
                 add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, X + t * T + s))
-    for k in range(2):
-        add(w, at.logdet + k, trace(w, at.G + k * square, T))
-        for other in range(k + 1):
-            order = 3 + k + other
-            M, G, place = at.M + order * square, at.G + other * square, k * m + other
-            times(w, M, at.delta, at.x, T)
-            bend = fma(-2.0, dot(w, at.s + order * T, at.delta, T), dot(w, at.delta, at.x, T))
-            add(w, at.bend2 + place, fma(-2.0, dot(w, at.pi + k * T, at.omega + other * T, T), bend))
-            add(w, at.logdet2 + place, trace_of_product(w, at.D, M, T) - trace_of_product(w, at.G + k * square, G, T))
-            add(
-                w,
-                at.trace2 + place,
-                fma(-2.0, trace_of_product(w, at.Y + k * square, G, T), trace_of_product(w, at.Z, M, T)),
-            )
-    product(w, at.Phi, at.K, at.Y, T)
-    times(w, at.K, at.tau, at.x, T)
-    for k in range(2):
-        X, place = at.X + k * square, 2 * m + k
-        add(w, at.logdet2 + place, trace(w, X, T))
-        add(w, at.trace2 + place, -2.0 * trace_of_product(w, at.Y, X, T))
-        add(w, at.bend2 + place, -2.0 * dot(w, at.alpha + k * T, at.tau, T))
-    place = 2 * m + 2
+    times(w, at.K, at.tau, at.omega, T)
     add(w, at.logdet + 2, trace(w, at.K, T))
     add(w, at.bend + 2, -dot(w, at.tau, at.tau, T))
-    add(w, at.logdet2 + place, -trace(w, at.room, T))
-    add(w, at.trace2 + place, 2.0 * trace_of_product(w, at.Y, at.room, T))
-    add(w, at.bend2 + place, 2.0 * dot(w, at.tau, at.x, T))
     for t in range(T):
-        add(w, at.h + 2 * p + cells[t], -load(w, at.x + t))
-        for s in range(T):
+        add(w, at.h + 2 * p + cells[t], -load(w, at.omega + t))
+        for s in range(t + 1):
             add(w, at.C_k + (2 * p + cells[t]) * p + cells[s], -load(w, at.room + t * T + s))
+    if is_full:
+        _visit_second(w, at, m, visits)
     if has_more:
-        _visit_row_sums(w, at, visits)
-        _visit_residual_sums(w, at, visits)
+        _visit_row_sums(w, at, is_full, visits)
+        _visit_residual_sums(w, at, is_full, visits)
+    if has_unit:
+        _take_intercept(w, at, at.z, at.r, at.mu, cells, T, p, m, 3, variance, at.Phi, is_full)
 
 
 @lane_kernel
-def _visit_row_sums(w, at, visits):  # type: ignore[no-untyped-def]
+def _visit_second(w, at, m, visits):  # type: ignore[no-untyped-def]
+    """Of one unit with w: second derivatives by e, v and w; K tau is at omega, whose place is then taken."""
+    T = len(visits)
+    square, place = T * T, 2 * m + 2
+    product(w, at.Phi, at.K, at.Y, T)
+    for k in range(2):
+        X, row = at.X + k * square, 2 * m + k
+        add(w, at.logdet2 + row, trace(w, X, T))
+        add(w, at.trace2 + row, -2.0 * trace_of_product(w, at.Y, X, T))
+        add(w, at.bend2 + row, -2.0 * dot(w, at.alpha + k * T, at.tau, T))
+    add(w, at.logdet2 + place, -trace(w, at.room, T))
+    add(w, at.trace2 + place, 2.0 * trace_of_product(w, at.Y, at.room, T))
+    add(w, at.bend2 + place, 2.0 * dot(w, at.tau, at.omega, T))
+    product(w, at.Phi, at.A, at.Y, T)
+    product(w, at.A, at.Y, at.Z, T)  # A is symmetric
+    for k in range(2):
+        product(w, at.Z, at.M + (1 + k) * square, at.Y + k * square, T)
+        times(w, at.D, at.pi + k * T, at.omega + k * T, T)
+    for k in range(2):
+        for other in range(k + 1):
+            order = 3 + k + other
+            M, G, row = at.M + order * square, at.G + other * square, k * m + other
+            times(w, M, at.delta, at.x, T)
+            bend = fma(-2.0, dot(w, at.s + order * T, at.delta, T), dot(w, at.delta, at.x, T))
+            trace2 = fma(-2.0, trace_of_product(w, at.Y + k * square, G, T), trace_of_product(w, at.Z, M, T))
+            add(w, at.bend2 + row, fma(-2.0, dot(w, at.pi + k * T, at.omega + other * T, T), bend))
+            add(w, at.logdet2 + row, trace_of_product(w, at.D, M, T) - trace_of_product(w, at.G + k * square, G, T))
+            add(w, at.trace2 + row, trace2)
+
+
+@lane_kernel
+def _visit_row_sums(w, at, is_full, visits):  # type: ignore[no-untyped-def]
     """z and mu of a unit with w, and their derivatives by e, v and w."""
     T = len(visits)
     square, z, ones = T * T, at.z, at.q
@@ -363,7 +381,7 @@ def _visit_row_sums(w, at, visits):  # type: ignore[no-untyped-def]
         store(w, total_of(w, at.X + t * T, T), z + T + t)
         store(w, total_of(w, at.X + square + t * T, T), z + 2 * T + t)
         store(w, -total_of(w, at.room + t * T, T), z + 3 * T + t)
-    for k in range(2):
+    for k in range(2 if is_full else 0):
         for other in range(k + 1):
             out = z + pair(3, k, other) * T
             times(w, at.M + (3 + k + other) * square, ones, at.x, T)
@@ -374,11 +392,12 @@ def _visit_row_sums(w, at, visits):  # type: ignore[no-untyped-def]
         times(w, at.K, z + (1 + k) * T, at.x, T)
         for t in range(T):
             store(w, -load(w, out + t) - load(w, at.x + t), out + t)
-    out = z + pair(3, 2, 2) * T
-    times(w, at.K, z + 3 * T, out, T)
-    for t in range(T):
-        store(w, -2.0 * load(w, out + t), out + t)
-    for order in range(10):
+    if is_full:
+        out = z + pair(3, 2, 2) * T
+        times(w, at.K, z + 3 * T, out, T)
+        for t in range(T):
+            store(w, -2.0 * load(w, out + t), out + t)
+    for order in range(10 if is_full else 4):
         store(w, total_of(w, z + order * T, T), at.mu + order)
 
 
@@ -395,7 +414,7 @@ def _take_both(w, at, vector, k, other, visits):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _visit_residual_sums(w, at, visits):  # type: ignore[no-untyped-def]
+def _visit_residual_sums(w, at, is_full, visits):  # type: ignore[no-untyped-def]
     """r of a unit with w and its derivatives: sums of tau, A pi_k, -K tau; second: of what follows from them."""
     T = len(visits)
     square, ones = T * T, at.q
@@ -403,6 +422,8 @@ def _visit_residual_sums(w, at, visits):  # type: ignore[no-untyped-def]
     for k in range(2):
         store(w, total_of(w, at.alpha + k * T, T), at.r + 1 + k)
     store(w, -dot(w, at.z, at.tau, T), at.r + 3)
+    if not is_full:
+        return
     for k in range(2):
         for other in range(k + 1):
             M, s = at.M + (3 + k + other) * square, at.s + (3 + k + other) * T
@@ -421,14 +442,49 @@ def _visit_residual_sums(w, at, visits):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _shared(w, at, z, r, mu, columns, p, m, n, variance, phi):  # type: ignore[no-untyped-def]
+def _shared(w, at, z, r, mu, columns, p, m, n, variance, phi, is_full):  # type: ignore[no-untyped-def]
     """Everything that an intercept of the given variance, number n of theta, takes off; z is of length columns.size.
 
     phi: Phi restricted to those columns.
     """
-    size = columns.size
-    _shared_bend(w, at, r, mu, m, n, variance)
+    _take_intercept(w, at, z, r, mu, columns, columns.size, p, m, n, variance, phi, is_full)
+
+
+@inline
+def _take_intercept(w, at, z, r, mu, columns, size, p, m, n, variance, phi, is_full):  # type: ignore[no-untyped-def]
+    """The same where size and n are known when the code is compiled, which spares its loops."""
+    _shared_bend(w, at, r, mu, m, n, variance, is_full)
     r0, mu0 = load(w, r), load(w, mu)
+    kappa = 1.0 / fma(variance, mu0, 1.0)
+    d = variance * kappa
+    d_u = kappa * kappa
+    for k in range(n):
+        mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
+        half = 0.5 * d * d * mu_k  # d_k z z' + d (z_k z' + z z_k') = x z' + z x'
+        add(w, at.logdet + k, d * mu_k)
+        for t in range(size):
+            x = fma(half, load(w, z + t), -d * load(w, z + (1 + k) * size + t))
+            store(w, x, at.f + t)
+            add(w, at.h + k * p + columns[t], fma(x + half * load(w, z + t), r0, -d * r_k * load(w, z + t)))
+        for t in range(size):
+            row, x, zt = at.C_k + (k * p + columns[t]) * p, load(w, at.f + t), load(w, z + t)
+            for s in range(t + 1):
+                add(w, row + columns[s], fma(x, load(w, z + s), zt * load(w, at.f + s)))
+    add(w, at.logdet + n, kappa * mu0)
+    for t in range(size):
+        x = -d_u * load(w, z + t)
+        row = at.C_k + (n * p + columns[t]) * p
+        add(w, at.h + n * p + columns[t], x * r0)
+        for s in range(t + 1):
+            add(w, row + columns[s], x * load(w, z + s))
+    if is_full:
+        _shared_second(w, at, z, mu, size, m, n, variance, phi)
+
+
+@inline
+def _shared_second(w, at, z, mu, size, m, n, variance, phi):  # type: ignore[no-untyped-def]
+    """Second derivatives of log|V| and tr(Phi C_kl)."""
+    mu0 = load(w, mu)
     kappa = 1.0 / fma(variance, mu0, 1.0)
     d = variance * kappa
     d_u = kappa * kappa
@@ -437,10 +493,9 @@ def _shared(w, at, z, r, mu, columns, p, m, n, variance, phi):  # type: ignore[n
         times(w, phi, z + k * size, at.f + k * size, size)
     q00 = dot(w, z, at.f, size)
     for k in range(n):
-        mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
+        mu_k = load(w, mu + 1 + k)
         d_k = minus * mu_k
         q0k = dot(w, z, at.f + (1 + k) * size, size)
-        add(w, at.logdet + k, d * mu_k)
         for other in range(k + 1):
             place, second = k * m + other, pair(n, k, other)
             mu_l, mu_kl = load(w, mu + 1 + other), load(w, mu + second)
@@ -453,25 +508,12 @@ def _shared(w, at, z, r, mu, columns, p, m, n, variance, phi):  # type: ignore[n
             add(w, at.trace2 + place, -bow)
         add(w, at.logdet2 + n * m + k, d_u * mu_k)
         add(w, at.trace2 + n * m + k, -2.0 * d_u * fma(-d * mu_k, q00, q0k))
-        for t in range(size):
-            x = load(w, z + t)
-            left, right = -fma(d_k, x, d * load(w, z + (1 + k) * size + t)), -d * x
-            add(w, at.h + k * p + columns[t], fma(left, r0, right * r_k))
-            row = at.C_k + (k * p + columns[t]) * p
-            for s in range(size):
-                add(w, row + columns[s], fma(left, load(w, z + s), right * load(w, z + (1 + k) * size + s)))
-    add(w, at.logdet + n, kappa * mu0)
     add(w, at.logdet2 + n * m + n, -d_u * mu0 * mu0)
     add(w, at.trace2 + n * m + n, 2.0 * mu0 * d_u * kappa * q00)
-    for t in range(size):
-        x = -d_u * load(w, z + t)
-        add(w, at.h + n * p + columns[t], x * r0)
-        for s in range(size):
-            add(w, at.C_k + (n * p + columns[t]) * p + columns[s], x * load(w, z + s))
 
 
-@lane_kernel
-def _shared_bend(w, at, r, mu, m, n, variance):  # type: ignore[no-untyped-def]
+@inline
+def _shared_bend(w, at, r, mu, m, n, variance, is_full):  # type: ignore[no-untyped-def]
     """Take the derivatives of d r^2 off bend and bend2."""
     r0, mu0 = load(w, r), load(w, mu)
     kappa = 1.0 / fma(variance, mu0, 1.0)
@@ -479,9 +521,13 @@ def _shared_bend(w, at, r, mu, m, n, variance):  # type: ignore[no-untyped-def]
     d_u = kappa * kappa
     minus = -d * d
     for k in range(n):
+        add(w, at.bend + k, -r0 * fma(minus * load(w, mu + 1 + k), r0, 2.0 * d * load(w, r + 1 + k)))
+    add(w, at.bend + n, -d_u * r0 * r0)
+    if not is_full:
+        return
+    for k in range(n):
         mu_k, r_k = load(w, mu + 1 + k), load(w, r + 1 + k)
         d_k = minus * mu_k
-        add(w, at.bend + k, -r0 * fma(d_k, r0, 2.0 * d * r_k))
         for other in range(k + 1):
             second = pair(n, k, other)
             mu_l, r_l = load(w, mu + 1 + other), load(w, r + 1 + other)
@@ -489,16 +535,15 @@ def _shared_bend(w, at, r, mu, m, n, variance):  # type: ignore[no-untyped-def]
             along = fma(d, fma(r0, load(w, r + second), r_k * r_l), r0 * fma(d_k, r_l, minus * mu_l * r_k))
             add(w, at.bend2 + k * m + other, -fma(d_kl * r0, r0, 2.0 * along))
         add(w, at.bend2 + n * m + k, -2.0 * d_u * r0 * fma(-d * mu_k, r0, r_k))
-    add(w, at.bend + n, -d_u * r0 * r0)
     add(w, at.bend2 + n * m + n, 2.0 * mu0 * d_u * kappa * r0 * r0)
 
 
 @lane_kernel
-def _lift(w, at, variance, n, cells, p, has_unit, visits):  # type: ignore[no-untyped-def]
+def _lift(w, at, variance, n, cells, p, has_unit, is_full, visits):  # type: ignore[no-untyped-def]
     """Add kappa z, kappa r and kappa mu of a unit, with derivatives, to those of its district."""
     T = len(visits)
     if not has_unit:
-        for order in range(1 + n + n * (n + 1) // 2):
+        for order in range(1 + n + n * (n + 1) // 2 if is_full else 1 + n):
             add(w, at.r_district + order, load(w, at.r + order))
             add(w, at.mu_district + order, load(w, at.mu + order))
             for t in range(T):
@@ -508,11 +553,19 @@ def _lift(w, at, variance, n, cells, p, has_unit, visits):  # type: ignore[no-un
     kappa = 1.0 / fma(variance, load(w, mu), 1.0)
     d = variance * kappa
     k_u = -load(w, mu) * kappa * kappa
+    zero = everywhere(0.0)
+    _lift_order(w, at, visits, cells, p, 0, kappa, 0, zero, 0)
+    _lift_order(w, at, visits, cells, p, 1 + n, k_u, 0, zero, 0)
+    for k in range(n):
+        k_k = -d * kappa * load(w, mu + 1 + k)
+        _lift_order(w, at, visits, cells, p, 1 + k, kappa, 1 + k, k_k, 0)
+    if not is_full:
+        return
     k_uu = -2.0 * load(w, mu) * kappa * k_u
+    _lift_order(w, at, visits, cells, p, pair(n + 1, n, n), k_uu, 0, zero, 0)
     for k in range(n):
         k_k = -d * kappa * load(w, mu + 1 + k)
         k_ku = kappa * kappa * load(w, mu + 1 + k) * fma(2.0 * d, load(w, mu), -1.0)
-        _lift_order(w, at, visits, cells, p, 1 + k, kappa, 1 + k, k_k, 0)
         _lift_order(w, at, visits, cells, p, pair(n + 1, n, k), k_u, 1 + k, k_ku, 0)
         for other in range(k + 1):
             second = pair(n, k, other)
@@ -521,10 +574,6 @@ def _lift(w, at, variance, n, cells, p, has_unit, visits):  # type: ignore[no-un
             k_kl = kappa * d * (twice - load(w, mu + second))
             _lift_order(w, at, visits, cells, p, pair(n + 1, k, other), kappa, second, k_kl, 0)
             _lift_order(w, at, visits, cells, p, pair(n + 1, k, other), k_k, 1 + other, k_l, 1 + k)
-    zero = everywhere(0.0)
-    _lift_order(w, at, visits, cells, p, 0, kappa, 0, zero, 0)
-    _lift_order(w, at, visits, cells, p, 1 + n, k_u, 0, zero, 0)
-    _lift_order(w, at, visits, cells, p, pair(n + 1, n, n), k_uu, 0, zero, 0)
 
 
 @inline
@@ -536,6 +585,63 @@ def _lift_order(w, at, visits, cells, p, to, x, one, y, two):  # type: ignore[no
     for t in range(T):
         z = fma(x, load(w, at.z + one * T + t), y * load(w, at.z + two * T + t))
         add(w, at.z_district + to * p + cells[t], z)
+
+
+@lane_kernel
+def _plain_unit(w, at, cells, p, m, variance, has_district, is_full, visits):  # type: ignore[no-untyped-def]
+    """Everything of a unit with an intercept and without w, from its count and q."""
+    T = len(visits)
+    _row_sums(w, at, visits, N_ORDER if is_full else 3)
+    _take_intercept(w, at, at.z, at.r, at.mu, cells, T, p, m, 2, variance, at.Phi, is_full)
+    if not has_district:
+        return
+    mu, mu_e, mu_v = load(w, at.mu), load(w, at.mu + 1), load(w, at.mu + 2)
+    kappa = 1.0 / fma(variance, mu, 1.0)
+    d = variance * kappa
+    square, minus = kappa * kappa, -d * kappa
+    first = kappa, minus * mu_e, minus * mu_v, -mu * square
+    _raise(w, at.r, 1, at.r_district, 1, first)
+    _raise(w, at.mu, 1, at.mu_district, 1, first)
+    for t in range(T):
+        _raise(w, at.z + t, T, at.z_district + cells[t], p, first)
+    if is_full:
+        twice, turn = 2.0 * d, square * fma(2.0 * d, mu, -1.0)
+        second = (
+            minus * fma(-twice * mu_e, mu_e, load(w, at.mu + 3)),
+            minus * fma(-twice * mu_e, mu_v, load(w, at.mu + 4)),
+            minus * fma(-twice * mu_v, mu_v, load(w, at.mu + 5)),
+            turn * mu_e, turn * mu_v, 2.0 * mu * mu * square * kappa,
+        )  # fmt: skip
+        _raise_second(w, at.r, 1, at.r_district, 1, first, second)
+        _raise_second(w, at.mu, 1, at.mu_district, 1, first, second)
+        for t in range(T):
+            _raise_second(w, at.z + t, T, at.z_district + cells[t], p, first, second)
+
+
+@inline
+def _raise(w, one, step, to, by, kappa):  # type: ignore[no-untyped-def]
+    """Add kappa x and its derivatives by e, v and u at `to`, `by` apart; x and its own by e and v are `step` apart."""
+    x = load(w, one)
+    store(w, fma(kappa[0], x, load(w, to)), to)
+    for k in range(2):
+        own = load(w, one + (1 + k) * step)
+        store(w, fma(kappa[0], own, fma(kappa[1 + k], x, load(w, to + (1 + k) * by))), to + (1 + k) * by)
+    store(w, fma(kappa[3], x, load(w, to + 3 * by)), to + 3 * by)
+
+
+@inline
+def _raise_second(w, one, step, to, by, kappa, bent):  # type: ignore[no-untyped-def]
+    """The same of second derivatives: ee, ev, vv, eu, vu, uu."""
+    x, e, v = load(w, one), load(w, one + step), load(w, one + 2 * step)
+    ee = fma(kappa[0], load(w, one + 3 * step), fma(2.0 * kappa[1], e, load(w, to + 4 * by)))
+    ev = fma(kappa[0], load(w, one + 4 * step), fma(kappa[1], v, fma(kappa[2], e, load(w, to + 5 * by))))
+    vv = fma(kappa[0], load(w, one + 5 * step), fma(2.0 * kappa[2], v, load(w, to + 6 * by)))
+    store(w, fma(bent[0], x, ee), to + 4 * by)
+    store(w, fma(bent[1], x, ev), to + 5 * by)
+    store(w, fma(bent[2], x, vv), to + 6 * by)
+    store(w, fma(kappa[3], e, fma(bent[3], x, load(w, to + 7 * by))), to + 7 * by)
+    store(w, fma(kappa[3], v, fma(bent[4], x, load(w, to + 8 * by))), to + 8 * by)
+    store(w, fma(bent[5], x, load(w, to + 9 * by)), to + 9 * by)
 
 
 # ---- the likelihood --------------------------------------------------------------------------------------------------
@@ -554,7 +660,7 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
     log_v = everywhere(0.0)
     if not nested.has_visit:
         for arm in range(nested.cell.shape[0]):
-            _gather(w, at, sums, nested, arm, 0, n_unit)
+            _gather(w, at, sums, nested, arm)
             _inside(w, at, visits, 1)
             _add_cells(w, at, at.M, at.s, nested.cell[arm], width, visits)
     zero(w, at.z_district, p)
@@ -562,7 +668,7 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
     zero(w, at.mu_district, 1)
     for i in range(n_unit if n < nested.n_variance or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
-        _gather(w, at, sums, nested, -1, i, i + 1)
+        _take_unit(w, at, sums, i, visits)
         if nested.has_visit:
             _inside(w, at, visits, 1)
             log_v = log_v + _visits(w, at, load(theta, 2), visits)
@@ -583,7 +689,7 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
             kappa = 1.0 / pivot
             d = load(theta, n) * kappa
             fixed = fma(-d * load(w, at.r), load(w, at.r), fixed)
-            _take_cells(w, at, d, at.z, at.r, cells, width)
+            _take_cells(w, at, d, at.z, at.r, cells, T, width)
         if nested.has_district:
             add(w, at.r_district, kappa * load(w, at.r))
             add(w, at.mu_district, kappa * load(w, at.mu))
@@ -595,14 +701,14 @@ def evaluate(theta, sums, nested, at, w, value):  # type: ignore[no-untyped-def]
                 log_v = log_v + log(pivot)
                 d = variance / pivot
                 fixed = fma(-d * load(w, at.r_district), load(w, at.r_district), fixed)
-                _take_cells(w, at, d, at.z_district, at.r_district, nested.column, width)
+                _take_cells(w, at, d, at.z_district, at.r_district, nested.column, p, width)
                 zero(w, at.z_district, p)
                 zero(w, at.r_district, 1)
                 zero(w, at.mu_district, 1)
     rows = everywhere(0.0)
     log_e = log(load(theta, 0))
     fixed = fma(load(w, at.a), load(sums.square, 0), fixed)
-    _gather(w, at, sums, nested, -1, 0, n_unit)
+    _gather(w, at, sums, nested, -1)
     for t in range(T):
         count = load(w, at.last + t)
         store(w, count, at.n + t)
@@ -633,20 +739,21 @@ def _add_cells(w, at, A, x, cells, width, visits):  # type: ignore[no-untyped-de
         add(w, row + width - 1, load(w, x + t))
 
 
-@lane_kernel
-def _take_cells(w, at, d, z, r, columns, width):  # type: ignore[no-untyped-def]
-    """C -= d [z; r] [z; r]'."""
-    for t in range(columns.size):
+@inline
+def _take_cells(w, at, d, z, r, columns, size, width):  # type: ignore[no-untyped-def]
+    """C -= d [z; r] [z; r]', with z of length `size`."""
+    for t in range(size):
         x = -d * load(w, z + t)
         row = at.C + columns[t] * width
-        for s in range(columns.size):
+        for s in range(size):
             add(w, row + columns[s], x * load(w, z + s))
         add(w, row + width - 1, x * load(w, r))
 
 
 @lane_kernel
-def differentiate(theta, sums, nested, at, w, score, average, observed):  # type: ignore[no-untyped-def]
-    """Score (m, LANES), average and observed information (m, m, LANES) at the last evaluate's theta; leaves C_k."""
+def differentiate(theta, sums, nested, at, w, score, average, observed, is_full):  # type: ignore[no-untyped-def]
+    """Score (m, LANES) at the last evaluate's theta and, if is_full, average and observed information (m, m, LANES);
+    leaves C_k and h."""
     visits, p, m = nested.visits, nested.n_column, nested.n_variance
     T = len(visits)
     square = T * T
@@ -660,11 +767,11 @@ def differentiate(theta, sums, nested, at, w, score, average, observed):  # type
         store(w, load(sums.square, t), at.square + t)
     for arm in range(nested.cell.shape[0]):
         cells = nested.cell[arm]
-        _gather(w, at, sums, nested, arm, 0, n_unit)
+        _gather(w, at, sums, nested, arm)
         _residual(w, at, cells, True, visits)
         if nested.has_visit:
             continue
-        _inside(w, at, visits, N_ORDER)
+        _inside(w, at, visits, N_ORDER if is_full else 3)
         _restrict(w, at, cells, p, visits)
         for k in range(2):
             M = at.M + (1 + k) * square
@@ -672,35 +779,41 @@ def differentiate(theta, sums, nested, at, w, score, average, observed):  # type
                 add(w, at.h + k * p + cells[t], load(w, at.s + (1 + k) * T + t))
                 for s in range(T):
                     add(w, at.C_k + (k * p + cells[t]) * p + cells[s], load(w, M + t * T + s))
-            for other in range(k + 1):
+            for other in range(k + 1 if is_full else 0):
                 add(w, at.trace2 + k * m + other, trace_of_product(w, at.Phi, at.M + (3 + k + other) * square, T))
     orders = MOST if nested.has_unit and nested.has_visit else 10
     zero(w, at.z_district, orders * p)
     zero(w, at.r_district, 2 * MOST)
     for i in range(n_unit if n < m or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
-        _gather(w, at, sums, nested, -1, i, i + 1)
+        _take_unit(w, at, sums, i, visits)
         _residual(w, at, cells, False, visits)
-        _restrict(w, at, cells, p, visits)
-        if nested.has_visit:
-            _inside(w, at, visits, N_ORDER)
+        if is_full:
+            _restrict(w, at, cells, p, visits)
+        is_plain = nested.has_unit and not nested.has_visit
+        if is_plain:
+            _plain_unit(w, at, cells, p, m, load(theta, 2), nested.has_district, is_full, visits)
+        elif nested.has_visit:
+            _inside(w, at, visits, N_ORDER if is_full else 3)
             _visits(w, at, load(theta, 2), visits)
-            _visit_derivatives(w, at, cells, p, m, has_more, visits)
+            variance = load(theta, n) if nested.has_unit else everywhere(0.0)
+            _visit_derivatives(w, at, cells, p, m, variance, nested.has_unit, has_more, is_full, visits)
         else:
-            _row_sums(w, at, visits, N_ORDER)
-        if nested.has_unit:
-            _shared(w, at, at.z, at.r, at.mu, cells, p, m, n, load(theta, n), at.Phi)
+            _row_sums(w, at, visits, N_ORDER if is_full else 3)
         if nested.has_district:
-            _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, visits)
+            if not is_plain:
+                _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, is_full, visits)
             if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
                 _shared(
                     w, at, at.z_district, at.r_district, at.mu_district, nested.column, p, m, m - 1,
-                    load(theta, m - 1), at.inverse,
+                    load(theta, m - 1), at.inverse, is_full,
                 )  # fmt: skip
                 zero(w, at.z_district, orders * p)
                 zero(w, at.r_district, 2 * MOST)
     _residual_terms(w, at, theta, visits, m)
-    score_and_information(w, at, p, m, score, average, observed)
+    score_of(w, at, p, m, score)
+    if is_full:
+        information_of(w, at, p, m, average, observed)
 
 
 @lane_kernel
@@ -741,21 +854,25 @@ def _residual_terms(w, at, theta, visits, m):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: ignore[no-untyped-def]
-    """Of one contrast c (p,) after differentiate: estimate and f = c'Phi c into out (2, LANES), df/d theta (m, LANES),
-    and g'(C_kl/2 - C_k Phi C_l) g, g = Phi c, into curvature (m, m, LANES), from which Kenward-Roger's f follows."""
+def contrast(c, theta, sums, nested, at, w, out, gradient, curvature, has_curvature):  # type: ignore[no-untyped-def]
+    """Of one contrast c (p,) after differentiate: estimate and f = c'Phi c into out (2, LANES), their derivatives by
+    theta into gradient (2, m, LANES) and, if it is asked for, g'(C_kl/2 - C_k Phi C_l) g, g = Phi c, into curvature
+    (m, m, LANES), from which Kenward-Roger's f follows."""
     visits, p, m = nested.visits, nested.n_column, nested.n_variance
     T = len(visits)
     n, n_unit = 2 + int(nested.has_visit), nested.arm.size
     g = at.scaled
     estimate_of(c, w, at, out)
+    gradient_of(w, at, p, m, gradient)
+    if not has_curvature:
+        return
     zero(w, at.bend, m)
     zero(w, at.bend2, m * m)
     zero(w, at.z_district, MOST * p)
     zero(w, at.r_district, 2 * MOST)
     if not nested.has_visit:
         for arm in range(nested.cell.shape[0]):
-            _gather(w, at, sums, nested, arm, 0, n_unit)
+            _gather(w, at, sums, nested, arm)
             _inside(w, at, visits, N_ORDER)
             _cells(w, g, nested.cell[arm], at.tau, visits)
             for k in range(2):
@@ -764,27 +881,27 @@ def contrast(c, theta, sums, nested, at, w, out, gradient, curvature):  # type: 
                     add(w, at.bend2 + k * m + other, dot(w, at.tau, at.x, T))
     for i in range(n_unit if n < m or nested.has_visit else 0):
         cells = nested.cell[nested.arm[i]]
-        _gather(w, at, sums, nested, -1, i, i + 1)
+        _take_unit(w, at, sums, i, visits)
         if nested.has_visit:
             _inside(w, at, visits, N_ORDER)
             _visits(w, at, load(theta, 2), visits)
-            _visit_matrices(w, at, visits)
+            _visit_matrices(w, at, has_curvature, visits)
             _cells(w, g, cells, at.s, visits)
             _visit_curvature(w, at, visits, m)
-            _visit_row_sums(w, at, visits)
+            _visit_row_sums(w, at, has_curvature, visits)
         else:
             _row_sums(w, at, visits, N_ORDER)
         _cells(w, g, cells, at.s, visits)
         for order in range(1 + n + n * (n + 1) // 2):
             store(w, dot(w, at.s, at.z + order * T, T), at.r + order)
         if nested.has_unit:
-            _shared_bend(w, at, at.r, at.mu, m, n, load(theta, n))
+            _shared_bend(w, at, at.r, at.mu, m, n, load(theta, n), has_curvature)
         if nested.has_district:
-            _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, visits)
+            _lift(w, at, load(theta, n), n, cells, p, nested.has_unit, has_curvature, visits)
             if i + 1 == n_unit or nested.district[i + 1] != nested.district[i]:
-                _shared_bend(w, at, at.r_district, at.mu_district, m, m - 1, load(theta, m - 1))
+                _shared_bend(w, at, at.r_district, at.mu_district, m, m - 1, load(theta, m - 1), has_curvature)
                 zero(w, at.r_district, 2 * MOST)
-    gradient_and_curvature(w, at, p, m, at.bend2, gradient, curvature)
+    curvature_of(w, at, p, m, at.bend2, curvature)
 
 
 @lane_kernel

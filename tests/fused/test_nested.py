@@ -7,7 +7,14 @@ from numba import njit
 from reference.dense_mixed import DenseMixed, linear
 
 from sim.fused.nested import simulate, tally
-from sim.kernels.lanes_climb import DF_OBSERVED, ESTIMATE, KNOWN_ESTIMATE, KNOWN_STANDARD_ERROR, STANDARD_ERROR
+from sim.kernels.lanes_climb import (
+    DF_OBSERVED,
+    ESTIMATE,
+    KNOWN_ESTIMATE,
+    KNOWN_STANDARD_ERROR,
+    N_RESULT,
+    STANDARD_ERROR,
+)  # fmt: skip
 from sim.kernels.mixed_optimise import NONNEGATIVE, POSITIVE
 from sim.kernels.nested_lanes import Nested, Sums, places
 from sim.lanes import LANES, load
@@ -19,8 +26,8 @@ C[0, [T - 1, 2 * T - 1]] = -1.0, 1.0
 
 
 @njit(error_model="numpy")
-def tally_block(w, visits, layout, model, replicate, sums):
-    tally(w, 0, visits, layout, model, load(replicate, 0), sums)
+def tally_block(w, visits, layout, model, replicate, sums, seen):
+    tally(w, 0, visits, layout, model, load(replicate, 0), sums, seen)
 
 
 def fit(replicate, trial, truth, term, start, max_iteration=50):
@@ -28,9 +35,10 @@ def fit(replicate, trial, truth, term, start, max_iteration=50):
     m, p = 2 + sum(term), 2 * T
     nested = Nested(tuple(range(T)), CELL, trial.kind, trial.district, p, np.arange(p), *term, m)
     bound = np.array([POSITIVE] + [NONNEGATIVE] * (m - 1))
+    count, wanted = np.repeat(np.diff(trial.start)[:, None] / T, T, 1), np.ones(N_RESULT, bool)
     block = np.asarray(replicate, np.uint64).reshape(-1, LANES)
     results, seen = simulate(
-        block, trial, truth, nested, places(T, p, m), C, bound, np.array(start, float), max_iteration
+        block, trial, truth, nested, places(T, p, m), count, C, bound, np.array(start, float), wanted, max_iteration
     )
     return *results, seen
 
@@ -53,8 +61,13 @@ def dense(trial, truth, replicate, term):
 def test_tally_against_sums_of_arrays(slope):
     trial, truth, replicate = layout(), model(slope=slope), np.arange(LANES) + 40
     found = Sums(*(np.full((trial.kind.size, T, LANES), np.nan) for _ in range(3)), np.full((1 + T, LANES), np.nan))
-    tally_block(np.empty((3 * T, LANES)), tuple(range(T)), trial, truth, replicate.astype(np.uint64)[None], found)
-    for a, b in zip(found, sums(trial, *scores(trial, truth, replicate)), strict=True):
+    seen, block = np.full((2, T, LANES), np.nan), replicate.astype(np.uint64)[None]
+    tally_block(np.empty((3 * T, LANES)), tuple(range(T)), trial, truth, block, found, seen)
+    y, is_seen = scores(trial, truth, replicate)
+    kind = np.repeat(trial.kind, np.diff(trial.start))
+    for k in (0, 1):
+        np.testing.assert_array_equal(seen[k].T, is_seen[:, kind == k].sum(1))
+    for a, b in zip(found, sums(trial, y, is_seen), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 

@@ -24,17 +24,21 @@ TREATED = CELL > 0
 @njit(error_model="numpy")
 def run(theta, sums, ancova, at, w, c, value, score, average, observed, out, gradient, curvature):
     evaluate(theta, sums, ancova, at, w, value)
-    differentiate(theta, sums, ancova, at, w, score, average, observed)
-    contrast(c, theta, sums, ancova, at, w, out, gradient, curvature)
+    differentiate(theta, sums, ancova, at, w, score, average, observed, True)
+    contrast(c, theta, sums, ancova, at, w, out, gradient, curvature, True)
+    again = score.copy()
+    differentiate(theta, sums, ancova, at, w, again, average, observed, False)
+    return again
 
 
 def answers_of(theta, sums, ancova, c):
     """value, score, average, observed, out, gradient, curvature, each with LANES last; theta (m, LANES)."""
     m = ancova.n_variance
     at = places(len(ancova.row), ancova.n_column, m)
-    shapes = (1,), (m,), (m, m), (m, m), (2,), (m,), (m, m)
+    shapes = (1,), (m,), (m, m), (m, m), (2,), (2, m), (m, m)
     answers = [np.full((*shape, LANES), np.nan) for shape in shapes]
-    run(theta, sums, ancova, at, np.full((at.end, LANES), np.nan), c, *answers)
+    again = run(theta, sums, ancova, at, np.full((at.end, LANES), np.nan), c, *answers)
+    assert np.array_equal(again, answers[1], equal_nan=True)  # the score alone has the same bits
     return answers
 
 
@@ -85,7 +89,8 @@ def dense_answers(dense, theta, c):
     ])  # fmt: skip
     return (
         dense.criterion(theta), dense.score(theta), average, dense.information(theta),
-        np.array([c @ phi @ dense.X.T @ inverse @ dense.y, c @ phi @ c]), np.array([g @ A @ g for A in G]), curvature,
+        np.array([c @ phi @ dense.X.T @ inverse @ dense.y, c @ phi @ c]),
+        np.array([[-g @ dense.X.T @ inverse @ A @ e for A in V], [g @ A @ g for A in G]]), curvature,
     )  # fmt: skip
 
 
@@ -150,7 +155,7 @@ def test_partial_nesting_against_lmertest_and_pbkrtest(is_heteroscedastic):
     sums = Sums(*by_unit, np.ascontiguousarray(squares[:, :, None] * lanes))
     for term, c in zip(fit["fixed"], ([1.0, 0, 0], [0.0, 0, 1], [-1.0, 1, 0]), strict=True):
         answers = answers_of(np.array(theta)[:, None] * lanes, sums, ancova, np.array(c))
-        value, score, average, observed, (estimate, f), gradient, curvature = (a[..., 0] for a in answers)
+        value, score, average, observed, (estimate, f), (_, gradient), curvature = (a[..., 0] for a in answers)
         assert abs(value[0] - fit["criterion"]["value"]) < TOLERANCE
         assert abs(score * theta).max() < 1e-6  # R stops a little beside the maximum
         expected = 2 * average - observed

@@ -19,8 +19,11 @@ LANE = 3  # the one compared with dense matrices
 @njit(error_model="numpy")
 def run(theta, sums, nested, at, w, value, score, average, observed, c, out, gradient, curvature):
     evaluate(theta, sums, nested, at, w, value)
-    differentiate(theta, sums, nested, at, w, score, average, observed)
-    contrast(c, theta, sums, nested, at, w, out, gradient, curvature)
+    differentiate(theta, sums, nested, at, w, score, average, observed, True)
+    contrast(c, theta, sums, nested, at, w, out, gradient, curvature, True)
+    again = score.copy()
+    differentiate(theta, sums, nested, at, w, again, average, observed, False)
+    return again
 
 
 @cache
@@ -60,11 +63,12 @@ def lanes(T, term, theta, is_constrained=False, sums=None):
     nested = Nested(tuple(range(T)), cell, ARM, DISTRICT, p, np.arange(p), has_visit, has_unit, has_district, m)
     at = places(T, p, m)
     w = np.full((at.end, LANES), np.nan)
-    answer = [np.full((*shape, LANES), np.nan) for shape in ((1,), (m,), (m, m), (m, m), (2,), (m,), (m, m))]
+    answer = [np.full((*shape, LANES), np.nan) for shape in ((1,), (m,), (m, m), (m, m), (2,), (2, m), (m, m))]
     c = np.zeros(p)
     c[cell[1, -1]], c[cell[0, -1]] = 1.0, -1.0
     everywhere = np.ascontiguousarray(np.broadcast_to(np.asarray(theta).reshape(m, -1), (m, LANES)))
-    run(everywhere, sums or data(T)[2], nested, at, w, *answer[:4], c, *answer[4:])
+    again = run(everywhere, sums or data(T)[2], nested, at, w, *answer[:4], c, *answer[4:])
+    assert np.array_equal(again, answer[1], equal_nan=True)  # the score alone has the same bits
     return answer, c
 
 
@@ -92,10 +96,11 @@ def expected(twin, theta, c):
     g = phi @ c
     first = np.array([X.T @ inverse @ a @ inverse @ X for a in V])
     second = np.array([[g @ X.T @ inverse @ a @ inverse @ b @ inverse @ X @ g for b in V] for a in V])
+    slope = [-g @ X.T @ inverse @ a @ e for a in V]
     curvature = second - np.array([[g @ a @ phi @ b @ g for b in first] for a in first])
     return (
         [twin.criterion(theta)], twin.score(theta), average, twin.information(theta),
-        [c @ phi @ X.T @ inverse @ twin.y, c @ g], [g @ a @ g for a in first], (curvature + curvature.T) / 2,
+        [c @ phi @ X.T @ inverse @ twin.y, c @ g], [slope, [g @ a @ g for a in first]], (curvature + curvature.T) / 2,
     )  # fmt: skip
 
 
