@@ -16,7 +16,7 @@ from sim.calendar.schedule import schedule
 from sim.fused.choice import Route, choose
 from sim.scenario.load import Scenario
 from sim.streams import Streams
-from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Ints, Schedule, Trial
+from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Flags, Ints, Operations, Schedule, Trial
 
 SPAN, N_PART = 2048, 4
 REASONS = ("", "not estimable or not converged", "not finite")
@@ -53,10 +53,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Realisation:
-    """One allocation with its calendar."""
+    """Those of an allocation who are recruited, with their calendar and what it takes."""
 
     allocation: Allocation
     schedule: Schedule
+    operations: Operations
 
 
 def blocks_of(design: str, n_replicate: int, n_calendar: int) -> list[Block]:
@@ -75,8 +76,8 @@ def realise(scenario: Scenario, design: str, number: int) -> Realisation:
     streams, nested = scenario.streams(design), scenario.file.common_random_numbers
     plan = scenario.design(design)
     allocation = plan.allocate(scenario.names, streams.generator("allocation", number), nested=nested)
-    dates = schedule(scenario.file.calendar, allocation, plan.start, streams.generator("calendar", number))
-    return Realisation(allocation, dates)
+    rng = streams.generator("calendar", number)
+    return Realisation(*schedule(scenario.file.calendar, allocation, plan.start, rng, scenario.names))
 
 
 @functools.lru_cache(maxsize=256)

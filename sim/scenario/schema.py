@@ -124,6 +124,7 @@ def contradictions(content: Any) -> Iterator[Contradiction]:
         message = f"'{primary}' is no analysis of this scenario; {known_names(primary, analyses)}"
         yield Contradiction(("hypotheses", "primary_analysis"), message)
     yield from _control_problems(content)
+    yield from _calendar_problems(content)
 
 
 def _at(content: Any, *location: str) -> Any:
@@ -283,6 +284,8 @@ def _word_lists(content: Any) -> Iterator[tuple[Location, list[str] | None, str]
     visits = _words(content, "calendar", "visits")
     yield ("model", "baseline_difference"), strata, "stratum"
     yield ("model", "effect_modification"), strata, "stratum"
+    if "recruitment" in (_words(content, "calendar") or []):
+        yield ("calendar", "recruitment"), strata, "stratum"
     yield ("missingness", "loss"), visits[1:] if visits else None, "visit after the baseline"
     if _part(content, MODELS, "model") is not None:
         for key, those, what in (
@@ -339,6 +342,49 @@ def _control_problems(content: Any) -> Iterator[Contradiction]:
         if analysis is not None and analysis.needs_control:
             message = f"needs a control arm, which these designs do not have: {', '.join(alone)}"
             yield Contradiction(("analyses", label), message, True)
+
+
+def _calendar_problems(content: Any) -> Iterator[Contradiction]:
+    """Keys of the calendar that have no effect on any design, and training groups that never train."""
+    designs = [_at(content, "designs", name) for name in _words(content, "designs") or []]
+    if not designs or not all(isinstance(plan, Mapping) for plan in designs):
+        return
+
+    def given(*key: str) -> Any:
+        return _at(content, "calendar", *key)
+
+    districts = [plan.get("districts", 1) for plan in designs]
+    most = max((n for n in districts if isinstance(n, int)), default=1)
+    together = given("waves", "districts")
+    if isinstance(together, int) and together >= most:
+        message = f"has no effect: no design has more than {most} district{'s' * (most > 1)}"
+        yield Contradiction(("calendar", "waves"), message, True)
+    if given("travel") is not None and most == 1:
+        yield Contradiction(("calendar", "travel"), "has no effect: no design has more than one district", True)
+    untreated = any(_at(arm, "format") == "none" for _, arm in _arms(content))
+    if given("wait_list_trained") is True and not untreated:
+        message = "has no effect: no design has an arm with format 'none'"
+        yield Contradiction(("calendar", "wait_list_trained"), message, True)
+    yield from _group_size_problems(content)
+
+
+def _group_size_problems(content: Any) -> Iterator[Contradiction]:
+    """A deadline where nobody is trained in a group; groups planned smaller than the smallest that trains."""
+    smallest, grouped = _at(content, "calendar", "smallest_group"), False
+    for name in _words(content, "designs") or []:
+        part = _part(content, DESIGNS, "designs", name)
+        place: tuple[str, ...] = ("designs", name, "training_group_size")
+        if part is None or "training_group_size" not in part.model_fields:
+            grouped, place = True, ("designs", name, "village_size", "mean")
+        size = _at(content, *place)
+        grouped |= size is not None
+        if isinstance(smallest, int) and isinstance(size, (int, float)) and size < smallest:
+            message = f"found {size}; calendar.smallest_group is {smallest}: none of these groups would be trained"
+            yield Contradiction(place, message)
+    for key in ("group_deadline", "smallest_group"):
+        if _at(content, "calendar", key) is not None and not grouped:
+            message = "has no effect: everyone is trained alone (no design has a training_group_size)"
+            yield Contradiction(("calendar", key), message, True)
 
 
 # ---- JSON Schema --------------------------------------------------------------------------------------------------
