@@ -50,6 +50,7 @@ class CalendarFormat(StrEnum):
 
     text = "text"
     csv = "csv"
+    json = "json"
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Print tables, or JSON.")]
@@ -115,19 +116,41 @@ def calendar(
     file: Annotated[Path, typer.Argument()],
     design: Annotated[str, typer.Option(help="Name of the design.")],
     number: Annotated[int, typer.Option(min=0, help="Which of the design's calendars.")] = 0,
-    output: Annotated[CalendarFormat, typer.Option("--format", help="A table, or CSV.")] = CalendarFormat.text,
+    output: Annotated[
+        CalendarFormat, typer.Option("--format", help="Tables, the training groups as CSV, or all as JSON.")
+    ] = CalendarFormat.text,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw it as a Gantt chart (.svg, .png or .pdf), or write the CSV (.csv)."),
+    ] = None,
 ) -> None:
-    """One realised calendar: who is trained when, and which visits meet which window."""
-    from sim.report.calendar import calendar_frame, calendar_table
+    """One realised calendar: who is recruited, trained and visited when, what meets which window, what it takes."""
+    from sim.report.calendar import calendar_frame, calendar_json, calendar_tables
     from sim.scenario.load import read_scenario
 
+    if out is not None and out.suffix not in (".svg", ".png", ".pdf", ".csv"):
+        raise typer.BadParameter(f"found {str(out)!r}; known endings: .svg, .png, .pdf, .csv", param_hint="--out")
     scenario = read_scenario(file)
     _check_name("--design", design, list(scenario.file.designs))
-    frame = calendar_frame(scenario, design, number % scenario.file.calendars)
+    if number >= scenario.file.calendars:
+        message = f"found {number}; the scenario has calendars 0 to {scenario.file.calendars - 1}"
+        raise typer.BadParameter(message, param_hint="--number")
+    table = calendar_frame(scenario, design, number).to_csv(index=False, lineterminator="\n")
     if output is CalendarFormat.csv:
-        typer.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
+        typer.echo(table, nl=False)
+    elif output is CalendarFormat.json:
+        typer.echo(json.dumps(calendar_json(scenario, design, number), indent=2, allow_nan=False))
     else:
-        _console().print(calendar_table(scenario, design, frame))
+        for part in calendar_tables(scenario, design, number):
+            _console().print(part)
+    if out is None:
+        return
+    if out.suffix == ".csv":
+        out.write_text(table, encoding="utf-8")
+    else:
+        from sim.report.gantt import gantt
+
+        gantt(scenario, design, number, out)
 
 
 @app.command()

@@ -26,6 +26,7 @@ PER_WEEK = rf"({_NUMBER})\s*(?:people\s*)?per\s*week"
 POINTS = rf"({_NUMBER})\s*points?"
 MONTH_DAY = r"(\d\d)-(\d\d)"
 DATE = r"(\d{4})-(\d\d)-(\d\d)"
+COUNTRY = r"[A-Z]{2}"
 NAME = r"[a-z][a-z0-9_]{0,39}"
 
 FIRST_YEAR, LAST_YEAR = 1990, 2100
@@ -138,6 +139,19 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _country(value: Any) -> str:
+    """An ISO 3166 code of a country whose public holidays are known."""
+    _quantity(value, f"({COUNTRY})", "the two letters of a country", "RW")
+    import holidays  # takes a while
+
+    code = str(value).strip()
+    try:
+        holidays.country_holidays(code)
+    except NotImplementedError:
+        raise _refuse("found {found}; the public holidays of this country are not known", value) from None
+    return code
+
+
 def whole_number(value: Any) -> Any:
     """A whole number that is neither a Boolean nor text."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -205,6 +219,9 @@ Months = Annotated[int, BeforeValidator(_months), Field(ge=0, le=120), _text(MON
 
 PerWeek = Annotated[float, BeforeValidator(_per_week), Field(gt=0, le=10_000), _text(PER_WEEK, "30 per week")]
 """A rate of people a week."""
+
+CountryCode = Annotated[str, BeforeValidator(_country), _text(COUNTRY, "RW")]
+"""A country, by its ISO 3166 code of two letters, whose public holidays are known."""
 
 MonthDay = Annotated[tuple[int, int], BeforeValidator(_month_day), _text(MONTH_DAY, "04-07")]
 """A day that comes round every year, as (month, day)."""

@@ -7,7 +7,7 @@ that differs between replicates has the replicate axis first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,25 @@ class Allocation:
     def has_villages(self) -> bool:
         return bool((self.village >= 0).all())
 
+    def keep(self, is_kept: Flags) -> Allocation:
+        """Only these participants, (N,) Booleans. Villages, training groups and clocks are numbered anew without gaps,
+        in their order, and keep their names in the random streams; districts keep their numbers.
+        """
+        if is_kept.all():
+            return self
+        clock, village, group = self.clock[is_kept], self.village[is_kept], self.training_group[is_kept]
+        clocks, villages = np.unique(clock), np.unique(village[village >= 0])
+        number = np.full(len(self.group_district) + 1, -1, dtype=np.int32)  # the last is for -1
+        number[clocks] = np.arange(len(clocks))
+        place = np.full(len(self.village_name) + 1, -1, dtype=np.int32)
+        place[villages] = np.arange(len(villages))
+        people = {name: getattr(self, name)[is_kept] for name in ("arm", "stratum", "district", "cluster", "member")}
+        return replace(
+            self, **people, village=place[village], training_group=number[group], clock=number[clock],
+            group_district=self.group_district[clocks], group_name=self.group_name[clocks],
+            village_name=self.village_name[villages],
+        )  # fmt: skip
+
     @property
     def random_cluster(self) -> Ints:
         """(N,) the cluster whose random intercept a planned analysis carries: village, else training group, else -1."""
@@ -123,6 +142,42 @@ class Schedule:
     is_held: Flags
     exposure: Floats
     inside: Flags
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What one realised calendar asks of the field. D districts, S strata, W trainings of the wait-list; dates in days
+    since 1970-01-01.
+
+    opening : (D,) day on which a district opens.
+    screened, ineligible, refused, enrolled, turned_away : (D, S) people: screened = ineligible + refused + enrolled,
+        and of the enrolled those turned away were in training groups that stayed too small.
+    first_recruit, complete : (G,) day of the first recruit on each clock, and on which it waits for nobody else.
+    team_days, travel_days : days that facilitator teams spend on training, wait-list included, and on the road.
+    appointments : (T,) interviews that were appointed; those of them that were kept are held.
+    interviewer_days : days of one interviewer each that hold the appointments; None where they are not counted.
+    wait_list_clock, wait_list_start, wait_list_team, wait_list_people : (W,) the clock of those trained after their
+        final visit, first day, team (-1 where they are not counted) and how many.
+    last_day : the last training or visit.
+    """
+
+    opening: Days
+    screened: Days
+    ineligible: Days
+    refused: Days
+    enrolled: Days
+    turned_away: Days
+    first_recruit: Days
+    complete: Days
+    team_days: int
+    travel_days: int
+    appointments: Days
+    interviewer_days: int | None
+    wait_list_clock: Days
+    wait_list_start: Days
+    wait_list_team: Days
+    wait_list_people: Days
+    last_day: int
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from sim.parts import DESIGNS
+from sim.scenario.contradictions import contradictions
 from sim.scenario.load import Scenario, read_scenario
-from sim.scenario.schema import ScenarioFile, contradictions
+from sim.scenario.schema import ScenarioFile
 
 ROOT = Path(__file__).parents[1]
 TWO_ARMS = {"control": {"format": "none"}, "treated": {"format": "programme"}}

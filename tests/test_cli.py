@@ -61,6 +61,8 @@ def test_version():
         (["evidence", EVIDENCE, "--reading", "c"], "reading"),
         (["evidence", EVIDENCE, "--skip", "retentoin"], "retentoin"),
         (["calendar", SCENARIO, "--design", "ind4"], "found 'ind4'; known: ind_1, "),
+        (["calendar", SCENARIO, "--design", "ind_4", "--number", "64"], "the scenario has calendars 0 to 63"),
+        (["calendar", SCENARIO, "--design", "ind_4", "--out", "x.gif"], "known endings: .svg, .png, .pdf, .csv"),
     ],
     ids=lambda value: " ".join(map(str, value[:1] + value[2:])) if isinstance(value, list) else "",
 )
@@ -76,6 +78,18 @@ def test_unknown_design_names_the_nearest_message():
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "Did you mean 'ind_4'?" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_calendar_is_printed_written_and_drawn(tmp_path):
+    chart, table = tmp_path / "calendar.svg", tmp_path / "calendar.csv"
+    drawn = nexttrial("calendar", SCENARIO, "--design", "ind_4", "--number", "3", "--format", "json", "--out", chart)
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+    assert len(json.loads(drawn.stdout)["training_groups"]) == 16
+    assert chart.read_text(encoding="utf-8").startswith("<?xml")
+    written = nexttrial("calendar", SCENARIO, "--design", "ind_4", "--number", "3", "--format", "csv", "--out", table)
+    assert (written.returncode, written.stderr) == (0, "")
+    assert written.stdout == table.read_text(encoding="utf-8")
+    assert written.stdout.startswith("training_group,district,arm,team,trained,untreated_on_its_clock,first_recruit,")
 
 
 def test_good_scenario_is_0():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sim.trial import Allocation, Arm, Flags, Ints, Names, Operations
+from sim.trial import Allocation, Arm, Flags, Names, Operations
 
 ALL = "*"
 """Where arms, strata, visits or reasons are not told apart."""
@@ -65,7 +65,7 @@ def flow_of_people(
     )
 
 
-def flow_of_counts(allocation: Allocation, seen: Ints, reason: str) -> Flow:
+def flow_of_counts(allocation: Allocation, seen: NDArray[np.integer[Any]], reason: str) -> Flow:
     """The flow where only the numbers of untreated and trained people seen at each visit are known, (R, 2, T)."""
     is_trained = np.array([False, True])
     allocated = np.bincount(allocation.is_trained.astype(np.int64), minlength=2)

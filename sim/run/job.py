@@ -63,8 +63,8 @@ def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int 
     """Summaries of the finished blocks, design by design."""
     each = ((scenario, store, design) for design in scenario.file.designs)
     by_design = list(in_processes(_evaluate_design, each, workers))
-    tables = (pd.concat(one, ignore_index=True) for one in zip(*by_design, strict=True))
-    return Result(scenario, *tables, n_computed)
+    summary, designs, estimands, flow = (pd.concat(x, ignore_index=True) for x in zip(*by_design, strict=True))
+    return Result(scenario, summary, designs, estimands, flow, n_computed)
 
 
 def _evaluate_design(
@@ -133,7 +133,7 @@ def design_row(design: str, flow: pd.DataFrame, n_calendar: int) -> dict[str, An
     medians: a mean could fall on a day on which nobody is trained.
     """
     row: dict[str, Any] = {"design": design}
-    by_window = [column for column in flow if re.fullmatch("share_.*_in_.*", column) and column not in MEANS]
+    by_window = [c for c in map(str, flow) if re.fullmatch("share_.*_in_.*", c) and c not in MEANS]
     for column in (*MEANS, *by_window):
         row |= _mean_and_mcse(column, flow[column], flow["replicate"] % n_calendar)
     row |= {"start_date": _date(flow["start_day"]), "last_visit_date": _date(flow["last_visit_day"])}

@@ -14,10 +14,11 @@ import numpy as np
 
 from sim.errors import InvalidInput, Problem
 from sim.scenario.check import check
+from sim.scenario.contradictions import contradictions, declared_outcomes
 from sim.scenario.document import Document, unreadable
 from sim.scenario.evidence import PRIORS, READINGS, Evidence, Reading, read_evidence
 from sim.scenario.nearest import known_names
-from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile, contradictions, declared_outcomes
+from sim.scenario.schema import REENACTMENT, EvidenceSource, ScenarioFile
 from sim.scenario.seed_study import effect_sizes, planning_effects
 from sim.streams import Streams
 from sim.trial import Floats, Names

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from field import FULL, exactly, full_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sim.calendar.days import add_months
 from sim.calendar.plan import CalendarPlan, Window, YearlyPeriod
-from sim.calendar.schedule import add_months
 
 DECADE = np.arange(np.datetime64("2023-01-01"), np.datetime64("2033-01-01")).astype(np.int64)
 AS_DATE = [date(1970, 1, 1) + timedelta(days=int(day)) for day in DECADE]
@@ -167,3 +168,127 @@ def test_days_of_training_count_when_visits_are_put_in_order() -> None:
 def test_message(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         plan(**changes)
+
+
+def with_visit(name: str, **changes: Any) -> dict[str, Any]:
+    return {**FULL["visits"], name: {**FULL["visits"][name], **changes}}
+
+
+OPEN = ("working_days", "community_work", "public_holidays", "interviewers", "appointment_kept")
+
+
+@pytest.mark.parametrize(
+    ("without", "changes", "message"),
+    [
+        (("recruitment",), {}, "exactly one of recruitment_per_district and recruitment"),
+        ((), {"recruitment_per_district": "40 per week"}, "exactly one of recruitment_per_district and recruitment"),
+        (("group_deadline",), {}, "without a group_deadline every group waits until it is full"),
+        (("facilitator_teams",), {}, "without facilitator_teams there is always one in the district"),
+        (("working_days",), {}, "Saturday is no working day"),
+        ((), {"working_days": "monday to friday"}, "Saturday is no working day"),
+        (OPEN, {}, "the visit is always held on its date"),
+        (("appointment_kept",), {}, "without appointment_kept none is missed"),
+        ((), {"visits": with_visit("post", retry="15 days")}, "the visit's window closes before that"),
+        ((), {"visits": with_visit("baseline", retry="2 days")}, "whoever does not come to the baseline"),
+        ((), {"visits": with_visit("post", window=None, retry=None)}, "must close some day"),
+        ((), {"visits": with_visit("six_months", after_training="20 days", months_after_training=None)},
+         "'six_months' could fall before 'post'"),
+        ((), {"public_holidays": "XX"}, "public holidays of this country are not known"),
+        ((), {"public_holidays": "Rwanda"}, "the two letters of a country"),
+        ((), {"smallest_group": 1}, "greater than or equal to 2"),
+        ((), {"recruitment": {"survivors": {**FULL["recruitment"]["survivors"], "eligible": exactly("0%")}}},
+         "greater than 0"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_or_have_no_effect_message(
+    without: tuple[str, ...], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        full_plan(*without, **changes)
+
+
+def test_window_of_a_visit_counts_when_visits_are_put_in_order() -> None:
+    later = {"months_after_training": None, "after_training": "23 days", "spread": "7 days"}
+    full_plan(visits=with_visit("six_months", **{**later, "after_training": "24 days"}))  # post is over on day 15
+    full_plan(visits=with_visit("six_months", **later))
+    with pytest.raises(ValidationError, match="could fall before"):
+        full_plan(visits=with_visit("six_months", **{**later, "after_training": "22 days"}))
+
+
+def shaped(
+    first: str = "04-07", peak: tuple[str, str] = ("04-07", "04-13"), last: str = "07-04", **shape: str
+) -> Window:
+    return Window.model_validate(
+        {
+            "first": first,
+            "last": last,
+            "peak_first": peak[0],
+            "peak_last": peak[1],
+            "peak_multiplier": exactly(2),
+            **shape,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "peak", "last"),
+    [("04-07", ("04-07", "04-13"), "07-04"), ("04-07", ("04-20", "04-26"), "07-04"),
+     ("12-20", ("12-28", "01-03"), "02-10"), ("12-28", ("12-28", "12-30"), "01-20")],
+)  # fmt: skip
+def test_rise_and_decay_against_a_walk_through_the_calendar(first: str, peak: tuple[str, str], last: str) -> None:
+    """Day by day: linear from 0, 14 days before, to the first day's exposure; halves in 30 days after the peak."""
+    w = shaped(first, peak, last, rise="14 days", half_life="30 days")
+    exposure = w.exposure(DECADE)
+    on_first = 2.0 if peak[0] == first else 1.0
+    since_peak = None
+    for i, day in enumerate(AS_DATE[:-400]):
+        if i < 400:
+            since_peak = (
+                0 if in_period(day, w.peak_first, w.peak_last) else None if since_peak is None else since_peak + 1
+            )
+            continue
+        in_peak = in_period(day, w.peak_first, w.peak_last)
+        assert since_peak is not None
+        since_peak = 0 if in_peak else since_peak + 1
+        if in_peak:
+            expected = 2.0
+        elif in_period(day, w.first, w.last):
+            before_peak = in_period(day, w.first, w.peak_first)
+            expected = 1.0 if before_peak else 2.0 * 0.5 ** (since_peak / 30)
+        else:
+            until = next(n for n in range(400) if (AS_DATE[i + n].month, AS_DATE[i + n].day) == w.first)
+            expected = max(0.0, 1 - until / 14) * on_first
+        assert exposure[i] == pytest.approx(expected), day
+
+
+def test_a_rise_without_a_half_life_leaves_the_window_as_it_is() -> None:
+    plain, rising = shaped(), shaped(rise="10 days")
+    inside = plain.contains(DECADE)
+    np.testing.assert_array_equal(rising.exposure(DECADE)[inside], plain.exposure(DECADE)[inside])
+    assert (rising.exposure(DECADE) > 0).sum() == inside.sum() + 9 * 10  # 9 days of 10 rises
+    np.testing.assert_array_equal(rising.contains(DECADE), inside)
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [({"last": "04-13", "half_life": "3 days"}, "the window ends with its peak"),
+     ({"rise": "300 days"}, "make it shorter"), ({"half_life": "0 days"}, "greater than or equal to 1")],
+)  # fmt: skip
+def test_shape_of_a_window_message(window: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        shaped(**window)  # type: ignore[arg-type]
+
+
+def test_keys_that_are_left_out_are_not_written() -> None:
+    """So that a new key of the calendar moves the fingerprint of no scenario that does without it."""
+    written = plan().model_dump(mode="json")
+    assert set(written) == {
+        "recruitment_per_district", "facilitator_teams", "training_days", "visits", "closed", "windows",
+    }  # fmt: skip
+    assert set(written["visits"]["post"]) == {
+        "before_training", "after_training", "months_after_training", "spread",
+    }  # fmt: skip
+    full = full_plan()
+    again = full.model_dump(mode="json")
+    assert set(FULL) <= set(again) and again["visits"]["post"]["retry"] == 3
+    assert again["windows"]["commemoration"]["rise"] == 14

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from planned import NAMES, design
 from pydantic import ValidationError
 
+from sim.calendar.days import add_months
 from sim.calendar.plan import CalendarPlan
-from sim.calendar.schedule import add_months, schedule
+from sim.calendar.schedule import schedule as realised
 from sim.errors import InvalidInput
 from sim.run.blocks import realise
 from sim.scenario.load import read_scenario
@@ -41,6 +42,13 @@ def plan(**changes: Any) -> CalendarPlan:
 def allocation_of(kind: str, seed: int = 0, **changes: Any) -> Allocation:
     allocation: Allocation = design(kind, **changes).allocate(NAMES, np.random.default_rng(seed))
     return allocation
+
+
+def schedule(p: CalendarPlan, allocation: Allocation, start: date, rng: np.random.Generator) -> Schedule:
+    """The dates of a calendar in which everyone is recruited."""
+    kept, dates, _ = realised(p, allocation, start, rng, NAMES)
+    assert kept is allocation
+    return dates
 
 
 def is_open(day: date, closed: dict[str, dict[str, str]]) -> bool:
@@ -272,3 +280,4 @@ def test_closed_for_ever_message() -> None:
         schedule(plan(closed=closed), allocation_of("individual"), START, np.random.default_rng(0))
     [problem] = caught.value.problems
     assert problem.field == "calendar.closed" and "shorten the closed periods" in str(caught.value)
+    assert "design that starts on 2027-10-04, district 2, from 2027-10-13 on" in problem.message

@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from mistakes import SCENARIOS, TEXT, changed
+from mistakes import SCENARIOS, TEXT, changed, folder_with_evidence, problems_of
 
+from sim.scenario.contradictions import contradictions
 from sim.scenario.document import Document
-from sim.scenario.schema import contradictions, json_schema
+from sim.scenario.schema import json_schema
 
 FILE = SCENARIOS / "scenario.schema.json"
 SCHEMA = json_schema()
@@ -96,3 +97,52 @@ def test_cross_checks_pass_over_what_is_broken():
     for broken in ({}, {"strata": 5}, {"designs": {"a": []}, "model": {"format_effect": {"x": 1}}}, [], None):
         for problem in contradictions(broken):
             assert problem.location and problem.message
+
+
+CALENDAR = "  recruitment_per_district: 40 per week\n"
+BY_STRATUM = """\
+  recruitment:
+    survivors:
+      screened: 60 per week
+      eligible: {value: 80%, low: 60%, high: 95%, basis: assumption, source: x}
+      consent: {value: 85%, low: 60%, high: 95%, basis: assumption, source: x}
+"""
+
+
+@pytest.mark.parametrize(
+    "new, field, said",
+    [
+        (CALENDAR + "  waves: {districts: 8, every: 4 weeks}\n", "calendar.waves", "no design has more than 8"),
+        (CALENDAR + "  group_deadline: 8 weeks\n  smallest_group: 12\n", "designs.ind_8_formats.training_group_size",
+         "found 10; calendar.smallest_group is 12: none of these groups would be trained"),
+        (BY_STRATUM, "calendar.recruitment.released_perpetrators", "an entry for every stratum is needed"),
+        (BY_STRATUM + "".join(BY_STRATUM.partition("\n")[2].replace("survivors", s) for s in ("released_perpetrators",
+         "soldiers")),
+         "calendar.recruitment.soldiers", "is no stratum of this scenario"),
+        (CALENDAR + "  community_work: last saturday of the month\n", "calendar.community_work", "Saturday is no work"),
+        (CALENDAR + "  public_holidays: ZZ\n", "calendar.public_holidays", "found 'ZZ'; the public holidays of this"),
+        (CALENDAR + "  facilitator_team: 3\n", "calendar.facilitator_team", "unknown key"),
+    ],
+)  # fmt: skip
+def test_calendar_against_designs_and_strata_message(new, field, said, tmp_path):
+    folder_with_evidence(tmp_path)
+    problems = problems_of(tmp_path, changed((CALENDAR, new)))
+    assert [(p.field, p.line > 0) for p in problems] == [(field, True)]
+    assert said in problems[0].message
+
+
+def test_calendar_keys_without_an_effect_on_any_design_message():
+    content = Document(Path("s.yaml"), TEXT).content
+    content["designs"] = {"one": {**content["designs"]["ind_1"], "arms": {"mixed": {"format": "mixed"}}}}
+    del content["designs"]["one"]["training_group_size"]
+    content["model"]["icc_training_group"]["value"] = 0
+    del content["model"]["format_effect"]["separate"]
+    content["calendar"] |= {"travel": "2 days", "wait_list_trained": True, "group_deadline": "8 weeks"}
+    content["calendar"] |= {"waves": {"districts": 1, "every": "4 weeks"}}
+    found = {".".join(c.location): c.message for c in contradictions(content)}
+    assert found == {
+        "calendar.waves": "has no effect: no design has more than 1 district",
+        "calendar.travel": "has no effect: no design has more than one district",
+        "calendar.wait_list_trained": "has no effect: no design has an arm with format 'none'",
+        "calendar.group_deadline": "has no effect: everyone is trained alone (no design has a training_group_size)",
+    }
