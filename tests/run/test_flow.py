@@ -1,0 +1,94 @@
+"""The flow of people against counts by hand: nobody is lost twice, nobody appears from nowhere."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planned import NAMES, allocate
+from run_support import plain_trial, small_scenario
+
+from sim.run.blocks import simulate_block
+from sim.run.flow import ALL, WINDOW_CLOSED, flow_of_counts, flow_of_people, flow_table, people_columns
+from sim.run.local import all_blocks
+
+REASONS = ("illness", "moved")
+
+
+def fates(seed):
+    """An allocation of three arms, the fate of everyone in 3 replicates, and visits of which some are not held."""
+    rng = np.random.default_rng(seed)
+    arms = {"control": {"format": "none"}, "mixed": {"format": "mixed"}, "separate": {"format": "separate"}}
+    a = allocate("individual", arms=arms, participants_per_district=30)
+    cause = rng.choice(3, (3, a.n_participant, 3), p=(0.7, 0.2, 0.1)).astype(np.int8)
+    held = rng.random((a.n_participant, 3)) > 0.2
+    cause[:, :, 0], held[:, 0] = 0, True
+    return a, cause, held
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_everyone_is_seen_or_lost_for_one_reason_against_counting(seed):
+    a, cause, held = fates(seed)
+    flow = flow_of_people(NAMES, a, cause, held, REASONS)
+    assert flow.reasons == (*REASONS, WINDOW_CLOSED)
+    assert flow.allocated.sum() == a.n_participant
+    for c, (arm, stratum) in enumerate(flow.cell):
+        mine = np.array([a.arms[x].name == arm for x in a.arm]) & (a.stratum == NAMES.stratum.index(stratum))
+        assert flow.allocated[c] == mine.sum()
+        assert flow.is_trained[c] == (arm != "control")
+        for r, t in np.ndindex(3, 3):
+            of_mine = cause[r, mine, t]
+            seen = (of_mine == 0) & held[mine, t]
+            assert flow.seen[r, c, t] == seen.sum()
+            by_reason = [(of_mine == 1).sum(), (of_mine == 2).sum(), ((of_mine == 0) & ~held[mine, t]).sum()]
+            assert flow.lost[r, c, t].tolist() == by_reason
+
+
+def test_counts_alone_tell_trained_from_untreated():
+    a, cause, held = fates(1)
+    seen = np.stack([((cause == 0) & held)[:, a.is_trained == kind].sum(axis=1) for kind in (False, True)], axis=1)
+    flow = flow_of_counts(a, seen, "dropout")
+    assert flow.cell == (("control", ALL), ("mixed or separate", ALL))
+    np.testing.assert_array_equal(flow.seen, seen)
+    people = flow_of_people(NAMES, a, cause, held, REASONS)
+    for kind, total in zip((False, True), flow.seen.transpose(1, 0, 2), strict=True):
+        np.testing.assert_array_equal(people.seen[:, people.is_trained == kind].sum(axis=1), total)
+
+
+def test_single_arm_has_one_cell():
+    a = allocate("single_arm")
+    flow = flow_of_counts(a, np.array([[[0, 0, 0], [30, 29, 28]]]), "dropout")
+    assert flow.cell == (("mixed", ALL),) and flow.lost.tolist() == [[[[0], [1], [2]]]]
+
+
+def test_table_has_means_and_the_middle_of_the_replicates():
+    a, cause, held = fates(2)
+    rows = pd.DataFrame(
+        {"replicate": [0, 1, 2], **people_columns(NAMES, flow_of_people(NAMES, a, cause, held, REASONS))}
+    )
+    table = flow_table("d", rows, n_calendar=64)
+    one = table.query("stage == 'seen' and arm == 'mixed' and stratum == 'survivors' and visit == 'six_months'").iloc[0]
+    values = rows["seen|mixed|survivors|six_months"]
+    assert one["people"] == pytest.approx(values.mean())
+    assert one["mcse"] == pytest.approx(values.std() / np.sqrt(3))
+    assert (one["low"], one["high"]) == (values.quantile(0.1), values.quantile(0.9))
+    by_stage = table.groupby("stage")["people"].sum()
+    assert 3 * by_stage["allocated"] == pytest.approx(by_stage["seen"] + by_stage["lost"])
+
+
+@pytest.mark.parametrize("scenario", [small_scenario(), plain_trial({
+    "kind": "village", "districts": 1, "villages_per_district": 8, "village_size": {"mean": 6}
+})], ids=["stored", "lanes"])  # fmt: skip
+def test_flow_of_a_run_is_conserved(scenario):
+    for block in all_blocks(scenario)[:2]:
+        _, flow = simulate_block(scenario, block)
+        words = {name: name.split("|") for name in flow if "|" in name}
+        allocated = sum(flow[name] for name, word in words.items() if word[0] == "allocated")
+        np.testing.assert_array_equal(allocated, flow["n_participant"])
+        for visit in scenario.names.visit[1:]:
+            at = [flow[n] for n, word in words.items() if word[0] in ("seen", "lost") and word[3] == visit]
+            np.testing.assert_array_equal(sum(at), flow["n_participant"])
+        enrolled = sum(flow[name] for name, word in words.items() if word[0] == "enrolled")
+        turned_away = sum(flow[name] for name, word in words.items() if word[0] == "turned_away")
+        np.testing.assert_array_equal(enrolled - turned_away, flow["n_participant"])
