@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,11 @@ import typer
 from sim.errors import InvalidInput, NextTrialError, Problem
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from rich.console import Console
+
+    from sim.scenario.load import Scenario
 
 WIDTH = 120
 LOG_SECONDS = 5.0
@@ -121,8 +126,17 @@ def calendar(
     ] = CalendarFormat.text,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw it as a Gantt chart (.svg, .png or .pdf), or write the CSV (.csv)."),
+        typer.Option(
+            metavar="FILE", help="Draw it (.svg, .png or .pdf; a Gantt chart, or power by date), or write the CSV."
+        ),
     ] = None,
+    scan: Annotated[
+        str | None,
+        typer.Option(metavar="start=FIRST..LAST", help="Start the design on many dates: loss, windows, power of each."),
+    ] = None,
+    step: Annotated[str, typer.Option(help="With --scan: time between two dates.")] = "2 weeks",
+    replicates: Annotated[int, typer.Option(min=1, help="With --scan: replicates on each date.")] = 1000,
+    workers: Annotated[str, typer.Option(help="With --scan: number of processes, or auto.")] = "auto",
 ) -> None:
     """One realised calendar: who is recruited, trained and visited when, what meets which window, what it takes."""
     from sim.report.calendar import calendar_frame, calendar_json, calendar_tables
@@ -132,6 +146,9 @@ def calendar(
         raise typer.BadParameter(f"found {str(out)!r}; known endings: .svg, .png, .pdf, .csv", param_hint="--out")
     scenario = read_scenario(file)
     _check_name("--design", design, list(scenario.file.designs))
+    if scan is not None:
+        _scan(scenario.with_changes(replicates=replicates), design, scan, step, workers, output, out)
+        return
     if number >= scenario.file.calendars:
         message = f"found {number}; the scenario has calendars 0 to {scenario.file.calendars - 1}"
         raise typer.BadParameter(message, param_hint="--number")
@@ -151,6 +168,66 @@ def calendar(
         from sim.report.gantt import gantt
 
         gantt(scenario, design, number, out)
+
+
+def _scan(
+    scenario: Scenario, design: str, scan: str, step: str, workers: str, output: CalendarFormat, out: Path | None
+) -> None:
+    """Prints or writes what becomes of a design that starts on each of many dates."""
+    from sim.report.scan import scan_figure, scan_frame, scan_table
+    from sim.run.scan import scan as scan_dates
+
+    starts = _dates(scan, step)
+    with _progress(f"{scenario.name}, {len(starts)} dates", quiet=False) as progress:
+        frame = scan_frame(scan_dates(scenario, design, starts, _n_worker(workers), progress))
+    table = frame.to_csv(index=False, lineterminator="\n")
+    if output is CalendarFormat.json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+    elif output is CalendarFormat.csv:
+        typer.echo(table, nl=False)
+    else:
+        _console().print(scan_table(scenario, design, frame))
+    if out is not None and out.suffix == ".csv":
+        out.write_text(table, encoding="utf-8")
+    elif out is not None:
+        scan_figure(scenario, design, frame, out)
+
+
+def _dates(scan: str, step: str) -> list[date]:
+    """`start=2027-01-01..2027-12-31` and `2 weeks` as dates."""
+    from datetime import timedelta
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from sim.quantities import Date, Days
+    from sim.run.scan import dates_between
+
+    def read(kind: Any, text: str, option: str) -> Any:
+        try:
+            return TypeAdapter(kind).validate_python(text)
+        except ValidationError as error:
+            raise typer.BadParameter(error.errors()[0]["msg"], param_hint=option) from None
+
+    match = re.fullmatch(r"start=(\S+)\.\.(\S+)", scan.strip())
+    if match is None:
+        message = f"found {scan!r}; two dates are needed, for example start=2027-01-01..2027-12-31"
+        raise typer.BadParameter(message, param_hint="--scan")
+    first, last = (read(Date, text, "--scan") for text in match.groups())
+    days = read(Days, step, "--step")
+    if last < first:
+        raise typer.BadParameter(f"found {scan!r}; the last date comes before the first", param_hint="--scan")
+    if days < 1:
+        raise typer.BadParameter(f"found {step!r}; it must be at least 1 day", param_hint="--step")
+    return dates_between(first, last, timedelta(days=days))
+
+
+def _n_worker(workers: str) -> int:
+    if workers != "auto" and not (workers.isdigit() and int(workers) > 0):
+        message = f"found {workers!r}; a number of processes or 'auto' is needed"
+        raise typer.BadParameter(message, param_hint="--workers")
+    from sim.run.local import n_worker
+
+    return n_worker(workers)
 
 
 @app.command()
@@ -173,12 +250,8 @@ def run(
     output: FormatOption = Format.text,
 ) -> None:
     """The power of every design: simulates, analyses, writes a result folder, prints the table."""
-    if workers != "auto" and not (workers.isdigit() and int(workers) > 0):
-        raise typer.BadParameter(
-            f"found {workers!r}; a number of processes or 'auto' is needed", param_hint="--workers"
-        )
+    n_worker = _n_worker(workers)
     from sim.run.job import run as run_job
-    from sim.run.local import n_worker
     from sim.run.store import Store
     from sim.scenario.load import read_scenario
 
@@ -200,7 +273,7 @@ def run(
         _announce_compilation()
     try:
         with _progress(scenario.name, quiet=quiet) as progress:
-            result = run_job(scenario, store, n_worker(workers), progress, new_run=new_run)
+            result = run_job(scenario, store, n_worker, progress, new_run=new_run)
     except KeyboardInterrupt:
         typer.echo("interrupted; finished blocks are kept: call it again, without --new-run, to go on", err=True)
         raise typer.Exit(130) from None

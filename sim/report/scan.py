@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from rich.table import Table
 
 from sim.report.figures import OKABE_ITO, SERIES, TARGET, save
 from sim.report.tables import headline_measure
@@ -54,6 +55,27 @@ def scan_frame(found: Iterable[Started]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def scan_table(scenario: Scenario, design: str, frame: pd.DataFrame) -> Table:
+    """A line per start date: power of every outcome, losses, final visits inside the windows."""
+    table = Table(
+        title=f"{scenario.design(design).label}: started on {frame['start'].nunique()} dates", title_justify="left",
+        title_style="bold", caption_justify="left",
+        caption=f"{scenario.file.hypotheses.primary_analysis}, {scenario.file.replicates:,} replicates a date, the "
+        "same people on every date; power ± Monte Carlo standard error. Lost: not seen at the final visit.",
+    )  # fmt: skip
+    for column in ("start", "first training", "last visit", *scenario.names.outcome, "lost", "in window"):
+        table.add_column(column, justify="left" if column == "start" else "right")
+    for start, rows in frame.groupby("start", sort=False):
+        row = rows.iloc[0]
+        if row["why"]:
+            table.add_row(str(start), row["why"])
+            continue
+        power = [f"{p:.2f} ±{e:.3f}" for p, e in zip(rows["power"], rows["power_mcse"], strict=True)]
+        shares = (f"{row['lost']:.1%}", f"{row['final_in_window']:.0%}")
+        table.add_row(str(start), row["first_training"], row["last_visit"], *power, *shares)
+    return table
 
 
 def scan_figure(scenario: Scenario, design: str, frame: pd.DataFrame, path: Path) -> Path:
