@@ -2,7 +2,8 @@
 
 A process per training group: it waits until it is full or its deadline has passed, asks for a facilitator team, finds
 days on which everyone can be seen before the training, trains, and frees the team; after the final visit its wait-list
-asks for a team in the same way. Participants are processes only where each is trained alone. Where neither teams nor
+asks for a team in the same way. Participants are processes only where each is trained alone; there, the untreated hold
+the place in the queue that they would have had, so that both arms share their dates. Where neither teams nor
 interviewers are limited nothing queues, and the same dates come from array arithmetic.
 """
 
@@ -58,8 +59,8 @@ def schedule(
     """
     days = open_days(plan, start)
     enrolment = recruit(plan, allocation, days, rng, names)
-    people = _participants(plan, allocation, enrolment, rng)
     kept = allocation.keep(enrolment.is_in)
+    people = _participants(plan, kept, enrolment, rng)
     _check_arms(plan, allocation, kept, enrolment, days)
     clocks = np.unique(allocation.clock[enrolment.is_in]).astype(np.int64)
     complete = enrolment.complete[clocks]
@@ -75,14 +76,16 @@ def schedule(
 def _participants(
     plan: CalendarPlan, allocation: Allocation, enrolment: Enrolment, rng: np.random.Generator
 ) -> Participants:
-    """Those in the trial; numbers are drawn for every seat, so that one that stays empty moves no other's."""
-    n, is_in = allocation.n_participant, enrolment.is_in
+    """Those in the trial, whom `allocation` holds; numbers are drawn for every seat, so that one that stays empty moves
+    no other's.
+    """
+    n, is_in = len(enrolment.is_in), enrolment.is_in
     luck = np.zeros((n, len(plan.later_visits), plan.n_attempt))
     if plan.appointment_kept is not None:
         luck = aside(rng, 2).random(luck.shape)
     spread = [rng.integers(-v.spread, v.spread, n, endpoint=True) for v in plan.visits.values()]
-    clock, enrolled = allocation.keep(is_in).clock.astype(np.int64), np.floor(enrolment.day[is_in]).astype(np.int64)
-    return Participants(clock, enrolled, np.stack(spread, axis=1)[is_in], luck[is_in])
+    clock, earliest = allocation.clock.astype(np.int64), np.floor(enrolment.day[is_in]).astype(np.int64)
+    return Participants(clock, earliest, np.stack(spread, axis=1)[is_in], luck[is_in])
 
 
 def _at_once(
@@ -91,13 +94,17 @@ def _at_once(
     """Nobody waits for anybody: array arithmetic."""
     first, baseline = trained_at_once(plan, days, people, np.ceil(ready).astype(np.int64))
     if (first >= NEVER).any():
-        raise _never_open(days, allocation, int(np.argmax(first)), ready)
+        group = int(np.argmax(first))
+        raise _binding(plan, days, allocation, group, ready[group], ready[group])
     visits = visited_at_once(plan, days, people, first, baseline)
     wait_list = _wait_list(plan, allocation)
     if len(wait_list.clock):
         final = np.full(len(wait_list.clock), -1)
         np.maximum.at(final, wait_list.unit[wait_list.unit >= 0], visits.day[wait_list.unit >= 0, -1])
         wait_list.start[:] = days.opens[final + 1]
+        if (wait_list.start >= NEVER).any():
+            unit = int(np.argmax(wait_list.start))
+            raise _wait_list_never(days, int(allocation.group_district[wait_list.clock[unit]]), final[unit] + 1)
     return Training(first, np.full(len(first), -1, dtype=np.int32), visits, wait_list, 0)
 
 
@@ -113,14 +120,15 @@ def _in_queue(
     wait_list = _wait_list(plan, allocation)
     waiting, later = _by_number(wait_list.unit, len(wait_list.clock)), _by_number(wait_list.clock, len(district))
 
+    ready_on = ready.tolist()
     books_ahead = plan.interviewers is not None or plan.wait_list_trained
 
     def training(group: int) -> Generator[Any, Any, None]:
-        yield env.timeout(ready[group])
+        yield env.timeout(ready_on[group])
         team, journey = yield teams.request(district[group])
         first[group] = day = diary.book_baseline(members[group], math.ceil(env.now + journey))
         if day >= NEVER:
-            raise _binding(plan, days, allocation, group, ready, env.now)
+            raise _binding(plan, days, allocation, group, ready_on[group], env.now)
         team_of[group] = team
         if books_ahead:
             diary.book_later(members[group], day)
@@ -132,10 +140,9 @@ def _in_queue(
     def wait_list_training(unit: int, place: int) -> Generator[Any, Any, None]:
         yield env.timeout(max(diary.day[-1][person] for person in waiting[unit]) + 1 - env.now)
         team, journey = yield teams.request(place)
-        ready_on = math.ceil(env.now + journey)
-        day = int(days.opens[ready_on]) if ready_on < len(days.opens) else NEVER
+        day = diary.opens_from(math.ceil(env.now + journey))
         if day >= NEVER:
-            raise cannot(days, "facilitator_teams", place, env.now, "no team for the wait-list: more teams are needed")
+            raise _wait_list_never(days, place, env.now)
         wait_list.start[unit], wait_list.team[unit] = day, team
         yield env.timeout(day + plan.training_days - env.now)
         teams.release(team)
@@ -217,23 +224,24 @@ def _check_arms(
         raise cannot(days, key, district, enrolment.opening[district], message)
 
 
-def _never_open(days: OpenDays, allocation: Allocation, group: int, ready: Floats) -> Exception:
-    message = "a training group finds no run of open working days: shorten the closed periods or training_days"
-    return cannot(days, "closed", int(allocation.group_district[group]), ready[group], message)
+def _wait_list_never(days: OpenDays, district: int, since: float) -> Exception:
+    message = f"the wait-list finds no facilitator team within {LONGEST // 366} years: more teams are needed"
+    return cannot(days, "facilitator_teams", district, since, message)
 
 
 def _binding(
-    plan: CalendarPlan, days: OpenDays, allocation: Allocation, group: int, ready: Floats, now: float
+    plan: CalendarPlan, days: OpenDays, allocation: Allocation, group: int, ready: float, now: float
 ) -> Exception:
     """Why a group that was ready is never trained: no open days, no team in time, or no interviewers before it."""
     district = int(allocation.group_district[group])
-    if days.opens[min(math.ceil(ready[group]), LONGEST)] >= NEVER:
-        return _never_open(days, allocation, group, ready)
+    if days.opens[min(math.ceil(ready), LONGEST)] >= NEVER:
+        message = "a training group finds no run of open working days: shorten the closed periods or training_days"
+        return cannot(days, "closed", district, ready, message)
     if now >= LONGEST:
         message = f"the queue for the {plan.facilitator_teams} teams takes longer than {LONGEST // 366} years"
-        return cannot(days, "facilitator_teams", district, ready[group], message)
+        return cannot(days, "facilitator_teams", district, ready, message)
     key, message = "visits", "no open day for the baseline before any training: make its window longer"
     if plan.interviewers is not None:
         key = "interviewers"
         message = f"{plan.interviewers.capacity} interviews a day never see a training group before its training"
-    return cannot(days, key, district, ready[group], message)
+    return cannot(days, key, district, ready, message)

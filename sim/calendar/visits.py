@@ -93,9 +93,13 @@ class Diary:
         self.day, self.is_held = [[0] * n for _ in range(n_visit)], [[True] * n for _ in range(n_visit)]
         self.appointments = [n] + [0] * (n_visit - 1)
 
+    def opens_from(self, day: int) -> int:
+        """The first day from `day` on that opens a training; NEVER if there is none."""
+        return self.opens[day] if day < len(self.opens) else NEVER
+
     def book_baseline(self, members: list[int], ready: int) -> int:
         """The first day from `ready` on that a training can start with everyone seen before it; NEVER if none."""
-        first = self.opens[ready] if ready < len(self.opens) else NEVER
+        first = self.opens_from(ready)
         while first < NEVER and not self._book_before(members, first):
             first = self.opens[first + 1]
         return first

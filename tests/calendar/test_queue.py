@@ -345,6 +345,17 @@ def test_what_binds_message() -> None:
     always = {"ever": {"first": "01-02", "last": "01-01"}}
     field, message = problem_of(full_plan("recruitment", recruitment_per_district="40 per week", closed=always), a)
     assert field == "calendar.closed" and "shorten the closed periods or training_days" in message
+    visits = {**FULL["visits"], "baseline": {"before_training": "4 days", "window": "0 days"}}
+    working = {"recruitment_per_district": "40 per week", "working_days": "monday to friday", "training_days": "5 days"}
+    for resources in (
+        (),
+        ("facilitator_teams", "travel"),
+    ):  # 4 days before a Monday: Thursday
+        keys = ("recruitment", "interviewers", "community_work", "public_holidays", *resources)
+        assert realised(full_plan(*keys, visits=visits, **working), a)[1].is_held[:, 0].all()
+        never = {**visits, "baseline": {"before_training": "2 days", "window": "0 days"}}
+        field, message = problem_of(full_plan(*keys, visits=never, **working), a)
+        assert field == "calendar.visits" and "no open day for the baseline before any training" in message
     tiny = {name: {**part, "pool": exactly(8)} for name, part in FULL["recruitment"].items()}
     field, message = problem_of(full_plan(recruitment=tiny, smallest_group=10), a)
     assert field == "calendar.group_deadline" and "nobody is left in arm 'control'" in message

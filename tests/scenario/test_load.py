@@ -40,7 +40,7 @@ MISTAKES = {
     "unknown key": ("seed: 2026", "sede: 2026", "sede:", "sede", "Did you mean 'seed'?"),
     "unknown key, deep": (
         "peak_first:", "peak_frist:", "peak_frist", "calendar.windows.commemoration.peak_frist",
-        "known: first, last, peak_first, peak_last, peak_multiplier. Did you mean 'peak_first'?",
+        "known: first, half_life, last, peak_first, peak_last, peak_multiplier, rise. Did you mean 'peak_first'?",
     ),
     "unknown key, like nothing": ("seed: 2026", "colour: red\nseed: 2026", "colour", "colour", "unknown key; known: "),
     "SD without unit": (
