@@ -141,7 +141,7 @@ def _trial(scenario: Scenario, design: str, number: int, replicate: Ints) -> Ana
         else:
             fit, answer = way.analyse(method, replicate, file.hypotheses)
             fits.append(fit)
-            counted = flow_of_counts(realisation.allocation, answer.seen, file.missingness.reasons[0])
+            counted = flow_of_counts(scenario.names, realisation.allocation, answer.seen, file.missingness.reasons[0])
     flow = counted if data is None else data.flow
     assert flow is not None
     value = data.true_value(scenario, realisation, streams, replicate) if data and is_drawn else None

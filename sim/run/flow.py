@@ -65,17 +65,14 @@ def flow_of_people(
     )
 
 
-def flow_of_counts(allocation: Allocation, seen: NDArray[np.integer[Any]], reason: str) -> Flow:
+def flow_of_counts(names: Names, allocation: Allocation, seen: NDArray[np.integer[Any]], reason: str) -> Flow:
     """The flow where only the numbers of untreated and trained people seen at each visit are known, (R, 2, T)."""
-    is_trained = np.array([False, True])
-    allocated = np.bincount(allocation.is_trained.astype(np.int64), minlength=2)
-    cell = tuple((_one_of(allocation.arms, kind), ALL) for kind in is_trained)
-    lost = (allocated[:, None] - seen.astype(np.int64))[..., None]
-    there = allocated > 0
-    return Flow(
-        tuple(c for c, any_ in zip(cell, there, strict=True) if any_), is_trained[there], allocated[there], (reason,),
-        lost[:, there],
-    )  # fmt: skip
+    is_trained = np.array(list(dict.fromkeys(arm.is_trained for arm in allocation.arms)))
+    allocated = np.array([(allocation.is_trained == kind).sum() for kind in is_trained])
+    lost = allocated[:, None] - seen.astype(np.int64)[:, is_trained.astype(np.int64)]
+    stratum = names.stratum[0] if len(names.stratum) == 1 else ALL
+    cell = tuple((_one_of(allocation.arms, kind), stratum) for kind in is_trained)
+    return Flow(cell, is_trained, allocated, (reason, WINDOW_CLOSED), np.stack([lost, np.zeros_like(lost)], axis=-1))
 
 
 def _one_of(arms: tuple[Arm, ...], is_trained: bool) -> str:

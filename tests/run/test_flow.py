@@ -48,7 +48,7 @@ def test_everyone_is_seen_or_lost_for_one_reason_against_counting(seed):
 def test_counts_alone_tell_trained_from_untreated():
     a, cause, held = fates(1)
     seen = np.stack([((cause == 0) & held)[:, a.is_trained == kind].sum(axis=1) for kind in (False, True)], axis=1)
-    flow = flow_of_counts(a, seen, "dropout")
+    flow = flow_of_counts(NAMES, a, seen, "dropout")
     assert flow.cell == (("control", ALL), ("mixed or separate", ALL))
     np.testing.assert_array_equal(flow.seen, seen)
     people = flow_of_people(NAMES, a, cause, held, REASONS)
@@ -58,8 +58,8 @@ def test_counts_alone_tell_trained_from_untreated():
 
 def test_single_arm_has_one_cell():
     a = allocate("single_arm")
-    flow = flow_of_counts(a, np.array([[[0, 0, 0], [30, 29, 28]]]), "dropout")
-    assert flow.cell == (("mixed", ALL),) and flow.lost.tolist() == [[[[0], [1], [2]]]]
+    flow = flow_of_counts(NAMES, a, np.array([[[0, 0, 0], [30, 29, 28]]]), "dropout")
+    assert flow.cell == (("mixed", ALL),) and flow.lost.tolist() == [[[[0, 0], [1, 0], [2, 0]]]]
 
 
 def test_table_has_means_and_the_middle_of_the_replicates():
