@@ -216,11 +216,13 @@ class Trial:
     """R data sets of one realisation as an analysis sees them, one outcome each; values under the mask are unread.
 
     y, observed : (R, N, T).  The first visit is the baseline, always observed; the last is the final visit.
+    team : (N,) int32, the facilitator team that trained a participant; -1 where nobody did or teams are not counted.
     """
 
     y: Floats
     observed: Flags
     allocation: Allocation
+    team: Ints
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import model_validator
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from sim.parts import Part, refuse
 from sim.trial import Allocation, Contrast, Floats, Ints
@@ -86,6 +88,28 @@ def cluster_terms(allocation: Allocation) -> Ints:
     within = np.where(group >= 0, 1 + group - lowest[cluster], -1)
     terms = [first, within] if within.max(initial=-1) > 1 else [first]
     return np.stack(terms, axis=1).astype(np.int32)
+
+
+def with_facilitators(allocation: Allocation, team: Ints) -> tuple[Ints, Ints]:
+    """Blocks (N,) and columns (N, L): the terms of `cluster_terms` and a random intercept of the facilitator team.
+
+    team : (N,) as in Trial. Only the trained have one (partial nesting); whoever shares a team or a cluster, directly
+    or through others, shares a block. Two teams are needed: a single one cannot be told from the training.
+    """
+    terms, cluster = cluster_terms(allocation), allocation.random_cluster
+    if len(np.unique(team[team >= 0])) < 2:
+        return cluster, terms
+    n_team = int(team.max()) + 1
+    linked = (team >= 0) & (cluster >= 0)
+    size = n_team + int(cluster.max(initial=-1)) + 1
+    edges = sparse.coo_array((np.ones(linked.sum()), (team[linked], n_team + cluster[linked])), (size, size))
+    component = connected_components(edges, directed=False)[1]
+    has_any = (team >= 0) | (cluster >= 0)
+    block = np.where(has_any, component[np.where(team >= 0, team, n_team + cluster)], -1)
+    width = int(terms.max(initial=0)) + 1  # columns of different terms are numbered apart
+    within = np.where(terms >= 0, n_team + cluster[:, None] * width + terms, -1)
+    column = np.concatenate([team[:, None], within], axis=1)
+    return block.astype(np.int32), within_blocks(block, column[:, None, :])[:, 0]
 
 
 def within_blocks(block: Ints, column: Ints) -> Ints:

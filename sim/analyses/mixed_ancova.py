@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sim.analyses.matrices import MixedPart, cluster_terms, final_visit
+from sim.analyses.matrices import MixedPart, cluster_terms, final_visit, with_facilitators
 from sim.kernels.mixed import MixedModel, fit_mixed
 from sim.parts import ANALYSES
 from sim.trial import Fit, Trial
@@ -28,18 +28,24 @@ class MixedAncova(MixedPart):
 
     kind: Literal["mixed_ancova"]
     residual_by_arm: bool = False
+    facilitator: Literal["ignored", "random"] = "ignored"
+    """Whether the facilitator team is a random intercept of those it trained: without it a few teams that differ make
+    the analysis reject too often."""
     needs_control: ClassVar[bool] = True
     example = {"kind": "mixed_ancova"}
 
     def analyse(self, trial: Trial) -> Fit:
         allocation = trial.allocation
         columns, contrast = final_visit(allocation)
+        block, column = allocation.random_cluster, cluster_terms(allocation)
+        if self.facilitator == "random":
+            block, column = with_facilitators(allocation, trial.team)
         model = MixedModel(
             columns,
             "independent",
             residual_class=allocation.is_trained.astype(np.int64) if self.residual_by_arm else None,
-            block=allocation.random_cluster,
-            column=cluster_terms(allocation)[:, None, :],
+            block=block,
+            column=column[:, None, :],
         )
         fit = fit_mixed(
             model,

@@ -12,8 +12,9 @@ class Teams:
     """Teams that know where they are.
 
     A team that becomes free takes the group that has waited longest; where journeys take time, first the one that has
-    waited longest in its own district. A group that finds teams free takes, where journeys take time, one that is in
-    its district; else the one that has been free longest. A team's first journey is made before it is needed.
+    waited longest in its own district. A group that finds teams free takes the one that has been free longest; where
+    journeys take time, first of those that need none. A team's first journey is made before it is needed, so that teams
+    take turns rather than that one trains everybody and cannot be told from the training.
     number : teams there are; None = as many as are needed, none of which is counted.  travel : days of a journey.
     """
 
@@ -30,7 +31,7 @@ class Teams:
         if not self.is_counted:
             event.succeed((-1, 0))
         elif self.free:
-            near = next((t for t in self.free if self.place.get(t) == district), None) if self.travel else None
+            near = next((t for t in self.free if self.place.get(t, district) == district), None)
             team = self.free[0] if near is None else near
             self.free.remove(team)
             self._send(team, district, event)

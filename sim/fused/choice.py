@@ -109,6 +109,8 @@ def _not_hot(model: Any, missingness: Any, allocation: Allocation, analysis: Any
     if terms.shape[1] > 1:
         return "a village is trained in several training groups"
     if isinstance(analysis, MixedAncova):
+        if analysis.facilitator == "random":
+            return "facilitator teams cross the arms' clusters"
         return "" if terms.shape[1] else "there is no cluster"
     if analysis.baseline == "covariate":
         return "baseline `covariate` fits the later visits only"

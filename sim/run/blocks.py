@@ -176,7 +176,8 @@ def draw(scenario: Scenario, realisation: Realisation, streams: Streams, replica
     observed = dates.is_held & (cause == 0)
     n_outcome, n_truth = outcome.score.shape[:2]
     y = outcome.score.reshape(-1, *outcome.score.shape[3:])
-    trial = Trial(y, np.tile(observed, (n_outcome * n_truth, 1, 1)), allocation)
+    team = np.where(allocation.is_trained, dates.team[allocation.clock], -1).astype(np.int32)
+    trial = Trial(y, np.tile(observed, (n_outcome * n_truth, 1, 1)), allocation, team)
     return Drawn(trial, outcome, flow_of_people(names, allocation, cause, dates.is_held, file.missingness.reasons))
 
 

@@ -175,8 +175,14 @@ def _training_group_problems(content: Any) -> Iterator[Contradiction]:
 
 
 def _facilitator_problems(content: Any) -> Iterator[Contradiction]:
-    """A model in which facilitator teams differ beside a calendar that does not count them."""
-    if _words(content, "model", "icc_facilitator") is None or not _words(content, "calendar"):
+    """Facilitator teams that differ, or an analysis of them, beside a calendar that does not count them."""
+    if not _words(content, "calendar"):
+        return
+    for label in _words(content, "analyses") or []:
+        at = ("analyses", label, "facilitator")
+        if _at(content, *at) == "random" and _at(content, "calendar", "facilitator_teams") is None:
+            yield Contradiction(at, "has no effect: calendar.facilitator_teams is missing, so teams are not counted")
+    if _words(content, "model", "icc_facilitator") is None:
         return
     if _at(content, "calendar", "facilitator_teams") is None:
         message = "is missing; where teams are not counted, model.icc_facilitator has no effect"

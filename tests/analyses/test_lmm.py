@@ -28,7 +28,7 @@ def trial_of(kind: str, visits: tuple[int, ...] = (0, 1, 2), **changes: Any) -> 
     y = outcome.score[0, 0][:, :, visits]
     observed = np.ones(y.shape, dtype=bool)
     observed[:, ::7, -1] = False
-    return Trial(y, observed, a)
+    return Trial(y, observed, a, np.full(a.n_participant, -1, np.int32))
 
 
 def same(one: Fit, other: Fit) -> None:

@@ -208,7 +208,7 @@ def trial_of(design: str) -> Trial:
     dates, replicate = never_in_a_window(a), np.arange(R, dtype=np.int32)
     outcome = build(MODELS, next(iter(MODELS))).generate(NAMES, np.array([0.3, 0.2]), a, dates, STREAMS, replicate)
     observed = build(MISSINGNESS, next(iter(MISSINGNESS))).observe(NAMES, a, dates, outcome, STREAMS, replicate)
-    return Trial(outcome.score[0, 0], observed, a)
+    return Trial(outcome.score[0, 0], observed, a, np.where(a.is_trained, a.clock % 2, -1).astype(np.int32))
 
 
 def can_analyse(analysis: str, design: str) -> bool:

@@ -25,6 +25,7 @@ R = 4000
 REPLICATE = np.arange(R, dtype=np.int32)
 ONE = replace(NAMES, outcome=("cohesion",))
 A = allocate("individual", participants_per_district=100, districts=2, training_group_size=10)
+NO_TEAM = np.full(A.n_participant, -1, np.int32)
 SCHEDULE = never_in_a_window(A)
 DIFFERENCE = 0.5
 CORRELATION = 0.5
@@ -163,7 +164,7 @@ def test_an_analysis_under_mar_is_off_by_delta_times_the_share_mn_03() -> None:
     truth = realised(FinalVisitDifference(kind="final_visit_difference"), absence)[:n]
     lmm = ANALYSES.discover()["lmm"]
     analysis: Any = lmm.model_validate({**lmm.example, "baseline": "constrained"})
-    fit = analysis.analyse(Trial(OUTCOME.score[0, 0, :n].copy(), seen[:n], A))
+    fit = analysis.analyse(Trial(OUTCOME.score[0, 0, :n].copy(), seen[:n], A, NO_TEAM))
     within_mcse(fit.estimate, 0.5)
     within_mcse(fit.estimate - truth, 0.12)
 
