@@ -160,6 +160,10 @@ class NestedScores(Part):
         del schedule
         return np.array([float(arm.is_trained) for arm in allocation.arms])
 
+    def points(self) -> dict[str, tuple[float, float]]:
+        """Nothing is declared in points."""
+        return {}
+
     # ---- draws ------------------------------------------------------------------------------------------------
 
     def generate(

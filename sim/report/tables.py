@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sim.run.blocks import routes
+from sim.run.blocks import realise, routes
 from sim.run.job import Result
 
 
@@ -22,6 +22,8 @@ def run_tables(result: Result) -> Group:
     parts: list[RenderableType] = [_designs(result), Text()]
     parts += [_power(result), Text(), _methods(result), Text()] if is_trial else [_before_after(result), Text()]
     parts += [_estimand(result)]
+    if bounds := _bounds(result):
+        parts += [Text(), bounds]
     return Group(*parts)
 
 
@@ -268,7 +270,12 @@ def _estimand(result: Result) -> Table:
         f"The estimand ({file.estimand.kind.replace('_', ' ')}): {file.estimand.variable}, in baseline SDs",
         f"{made_of}what those miss who attend too little, what the untreated pick up{spared}. Demand inflation is in "
         f"the self-report but is no effect. {windows if result.scenario.names.window else ''}",
-        ["designs", "outcome", *(COMPONENTS[c] for c in shown)],
+        [
+            "designs",
+            "outcome",
+            *(COMPONENTS[c] for c in shown),
+            *(["in points"] if "true_value_points" in truth else []),
+        ],
     )
     designs_of: dict[str, list[pd.Series[Any]]] = {}
     for _, group in truth.groupby(["outcome", *shown], sort=False):
@@ -277,7 +284,28 @@ def _estimand(result: Result) -> Table:
         for i, row in enumerate(members):
             numbers = [float(row[column]) for column in shown]
             cells = [f"{x:+.3f}" if abs(x) >= 0.0005 else "0" for x in numbers]
+            if "true_value_points" in row:
+                cells.append("-" if pd.isna(row["true_value_points"]) else f"{row['true_value_points']:+.2f}")
             table.add_row(designs if i == 0 else "", str(row["outcome"]), *cells, end_section=i == len(members) - 1)
+    return table
+
+
+def _bounds(result: Result) -> Table | None:
+    """Shares of people at the lowest and at the highest score of scales that have them; None where none has."""
+    model, names = result.scenario.file.model, result.scenario.names
+    if getattr(model, "is_continuous", True):
+        return None
+    table = _table(
+        "Scales with bounds: share of people at the lowest and at the highest score",
+        "Expected under the alternative, outside every window; a ceiling hides gains.",
+        ["design", "outcome", "visit", "arm", "lowest", "highest"],
+    )
+    for name, design in result.scenario.file.designs.items():
+        has_villages = realise(result.scenario, name, 0).allocation.has_villages
+        found = model.at_the_bounds(names, result.scenario.effect, design.arm_list, has_villages)
+        for outcome, rows in found.items():
+            for row in rows:
+                table.add_row(name, outcome, row.visit, row.arm, f"{row.floor:.1%}", f"{row.ceiling:.1%}")
     return table
 
 

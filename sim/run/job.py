@@ -87,7 +87,8 @@ def _evaluate_design(
 
 
 def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.DataFrame:
-    """A row per outcome x truth: the estimand's true value and what it is made of, in baseline SDs.
+    """A row per outcome x truth: the estimand's true value and what it is made of, in baseline SDs; the value in points
+    as well where an outcome declares what an SD is in them.
 
     Where the value comes from the replicates' draws it is their mean, and what it is made of is as if nobody left and
     scores had no bounds; `window` is what the windows make of the arms' difference at the final visit. flow : a row per
@@ -109,7 +110,11 @@ def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.Da
     rows: list[dict[str, Any]] = []
     for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
         rows += _by_outcome(design, truth, scenario.names, vars(components))
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if points := file.model.points():
+        table["sd_points"] = table["outcome"].map({outcome: sd for outcome, (_, sd) in points.items()})
+        table["true_value_points"] = table["true_value"] * table["sd_points"]
+    return table
 
 
 def _by_outcome(design: str, truth: str, names: Names, components: dict[str, Any]) -> list[dict[str, Any]]:
