@@ -1,4 +1,4 @@
-"""Copies of the shipped scenario with mistakes in them, for the tests of messages."""
+"""Copies of a scenario with mistakes in them, for the tests of messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from sim.errors import InvalidInput, Problem
 from sim.scenario.load import read_scenario
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
-TEXT = (SCENARIOS / "crm_rwanda.yaml").read_text(encoding="utf-8")
+SIMPLE = Path(__file__).parent / "scenarios" / "crm_simple.yaml"
+TEXT = SIMPLE.read_text(encoding="utf-8").replace("../../scenarios/evidence/", "evidence/")
+"""Of a scenario beside the folder `evidence`."""
 
 
 def folder_with_evidence(folder: Path) -> Path:

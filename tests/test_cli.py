@@ -123,7 +123,7 @@ def test_missing_file_is_3(command, tmp_path):
 
 def test_names_that_are_paths_write_nothing(tmp_path):
     folder_with_evidence(tmp_path)
-    (tmp_path / "s.yaml").write_text(changed(("name: crm_rwanda", "name: ../../up")), encoding="utf-8")
+    (tmp_path / "s.yaml").write_text(changed(("name: crm_simple", "name: ../../up")), encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
     assert nexttrial("run", "s.yaml", "--replicates", "8", cwd=tmp_path).returncode == 3
     assert sorted(tmp_path.rglob("*")) == before

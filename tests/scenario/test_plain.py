@@ -2,6 +2,7 @@
 
 import pytest
 from mistakes import SCENARIOS, changed, folder_with_evidence, line_of, problems_of
+from mistakes import TEXT as CRM
 
 from sim.scenario.load import COMMON, read_scenario
 from sim.scenario.schema import EVERYONE
@@ -102,31 +103,27 @@ def test_individuals_without_groups_are_allowed_where_groups_do_not_differ(tmp_p
 
 
 def test_the_model_of_three_visits_says_so(tmp_path):
-    crm = (SCENARIOS / "crm_rwanda.yaml").read_text(encoding="utf-8")
-    loss = crm[crm.index("    post: {value: 2%") : crm.index("    six_months:\n      {value: 8%")]
-    visits = problems(tmp_path, ("    post: {after_training: 0 days}\n", ""), (loss, ""), text=crm)
+    loss = CRM[CRM.index("    post: {value: 2%") : CRM.index("    six_months:\n      {value: 8%")]
+    visits = problems(tmp_path, ("    post: {after_training: 0 days}\n", ""), (loss, ""), text=CRM)
     assert visits == [("calendar.visits", "three visits are needed (baseline, after training, final), found 2")]
 
 
 def test_strata_that_are_left_out_but_named_are_one_mistake(tmp_path):
-    crm = (SCENARIOS / "crm_rwanda.yaml").read_text(encoding="utf-8")
-    strata = crm[crm.index("strata:") : crm.index("calendar:")]
-    [(field, message)] = problems(tmp_path, (strata, ""), text=crm)
+    strata = CRM[CRM.index("strata:") : CRM.index("calendar:")]
+    [(field, message)] = problems(tmp_path, (strata, ""), text=CRM)
     assert field == "strata"
     assert message == "is missing; model.baseline_difference names these: survivors, released_perpetrators"
 
 
 def test_evidence_or_an_effect_for_every_outcome_message(tmp_path):
-    crm = (SCENARIOS / "crm_rwanda.yaml").read_text(encoding="utf-8")
-    evidence = crm[crm.index("evidence:") : crm.index("strata:")]
-    [(field, message)] = problems(tmp_path, (evidence, "effect: {cohesion: 0.2 SD}\n"), text=crm)
+    evidence = CRM[CRM.index("evidence:") : CRM.index("strata:")]
+    [(field, message)] = problems(tmp_path, (evidence, "effect: {cohesion: 0.2 SD}\n"), text=CRM)
     assert field == "evidence"
     assert message.endswith("and does not name compassion, forgiveness, resilience")
 
 
 def test_a_trained_design_without_groups_beside_a_group_icc_is_told_at_the_design(tmp_path):
-    crm = (SCENARIOS / "crm_rwanda.yaml").read_text(encoding="utf-8")
-    text = changed(("    training_group_size: 15\n", ""), text=crm)
+    text = changed(("    training_group_size: 15\n", ""), text=CRM)
     [problem] = problems_of(folder_with_evidence(tmp_path), text)
     assert problem.field == "designs.ind_1.training_group_size"
     assert "model.icc_training_group would have no effect" in problem.message

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_support import ROOT
+from mistakes import SIMPLE
 from scipy import stats
 
 from sim.kernels.noncentral import t_power
@@ -36,7 +36,7 @@ def plain_scenario(
     correlation: float = 0.0,
 ) -> Scenario:
     """One outcome of variance 1, correlated `correlation` between any two visits, and one design called 'plain'."""
-    path = ROOT / "scenarios" / "crm_rwanda.yaml"
+    path = SIMPLE
     content = Document.read(path).content
     content["strata"] = {"everyone": "100%"}
     content["calendar"] |= {"windows": {}, "closed": {}, "recruitment_per_district": "1000 per week"}
@@ -163,7 +163,7 @@ def test_wald_z_with_few_clusters_against_theory():
 
 def test_villages_trained_in_two_groups_hold_the_level():
     """Mixed against separate groups in villages: without a training-group intercept 6 to 7% of true nulls fell."""
-    path = ROOT / "scenarios" / "crm_rwanda.yaml"
+    path = SIMPLE
     scenario = read_scenario(path)
     plan = scenario.design("vil_8")
     formats = plan.model_copy(
