@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from sim.errors import InvalidInput
 from sim.run.blocks import blocks_of, simulate_block
 from sim.run.job import estimand_table
 from sim.run.local import in_processes, n_worker
@@ -42,6 +43,8 @@ def rejections(scenario: Scenario) -> pd.DataFrame | str:
         rows, flow = map(pd.concat, zip(*(simulate_block(scenario, block) for block in blocks), strict=True))
     except np.linalg.LinAlgError:
         return "no such covariance"
+    except InvalidInput:
+        return "no calendar"
     rows = rows[rows["truth"] == "alternative"]
     truth = estimand_table(scenario, design, flow).set_index(["outcome", "truth"])["demand_inflation"]
     demand = rows["outcome"].astype(str).map(truth.xs("alternative", level="truth"))

@@ -7,24 +7,29 @@ Each folder of results/reference/ holds what `nexttrial run` wrote (without the 
 import re
 import shutil
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from sim.report.consort import consort_figure
 
 from sim.cli import WIDTH
 from sim.report.figures import power_figure
+from sim.report.gantt import gantt
+from sim.report.scan import scan_figure, scan_frame
 from sim.report.tables import run_tables
 from sim.run.blocks import Block, simulate_block
-from sim.run.job import run
+from sim.run.job import Result, run
 from sim.run.local import n_worker
+from sim.run.scan import dates_between, scan
 from sim.run.store import Store
 from sim.scenario.load import Scenario, read_scenario
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference"
 SCENARIOS = ("crm_rwanda", "habimana_2026_reenacted")
-FIRST = 64
+FIRST, SCANNED = 64, 1000
 SHOWN = {
     "designs": ("crm_rwanda", "Next trial"),
     "power": ("crm_rwanda", "Power of"),
@@ -66,6 +71,19 @@ def make(name: str) -> None:
     store.write_table("first_replicates.csv", first_replicates(scenario))
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=WIDTH).print(run_tables(result))
+    if name == "crm_rwanda":
+        draw_pictures(result, folder)
+
+
+def draw_pictures(result: Result, folder: Path) -> None:
+    """The pictures that README.md shows: a calendar, the flow of people, power by start date."""
+    scenario = result.scenario.with_changes(replicates=SCANNED)
+    gantt(scenario, "vil_4_inside", 0, folder / "gantt_vil_4_inside.svg")
+    consort_figure(result, "vil_4_inside", folder / "flow_vil_4_inside.svg")
+    starts = dates_between(date(2027, 1, 1), date(2027, 12, 31), timedelta(weeks=2))
+    frame = scan_frame(scan(scenario, "ind_4", starts, n_worker("auto"), lambda done, of: print(f"scan: {done}/{of}")))
+    frame.to_csv(folder / "scan_ind_4.csv", index=False, lineterminator="\n")
+    scan_figure(scenario, "ind_4", frame, folder / "scan_ind_4.svg")
 
 
 def show_in_readme() -> None:
