@@ -24,8 +24,14 @@ def plain_trial(design: dict[str, object], replicates: int = 24) -> Scenario:
     return replace(scenario, file=scenario.file.model_copy(update={"designs": {"plain": plan}}))
 
 
-def small_scenario(replicates: int = 24, designs: tuple[str, ...] = ("ind_1", "vil_1"), **changes: object) -> Scenario:
-    scenario = read_scenario(ROOT / "scenarios" / "crm_rwanda.yaml")
+def small_scenario(
+    replicates: int = 24,
+    designs: tuple[str, ...] = ("ind_1", "vil_1"),
+    path: Path = ROOT / "scenarios" / "crm_rwanda.yaml",
+    **changes: object,
+) -> Scenario:
+    """A scenario, by default the shipped one, with some of its designs."""
+    scenario = read_scenario(path)
     return scenario.with_changes(replicates=replicates, designs=list(designs), **changes)
 
 

@@ -109,7 +109,7 @@ def test_bad_scenarios_are_3_with_every_message(tmp_path):
     lines = done.stderr.splitlines()
     alpha = 1 + first.splitlines().index("  alpha: 1")
     assert [line.split()[0] for line in lines] == [
-        "first.yaml:10:1", "first.yaml:15:9", f"first.yaml:{alpha}:10", "missing.yaml", "second.yaml:1:1", "5",
+        "first.yaml:8:1", "first.yaml:13:9", f"first.yaml:{alpha}:10", "missing.yaml", "second.yaml:1:1", "5",
     ]  # fmt: skip
     assert lines[-1] == "5 errors"
 

@@ -5,13 +5,13 @@ import math
 import time
 from calendar import monthrange
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import SIMPLE
 from planned import NAMES, design
 from pydantic import ValidationError
 
@@ -116,7 +116,7 @@ def test_training_dates_against_slow_version(training_days: int, teams: int, bef
 
 @pytest.fixture(scope="module")
 def shipped() -> list[tuple[Allocation, Schedule]]:
-    scenario = read_scenario(Path(__file__).parents[2] / "scenarios/crm_rwanda.yaml")
+    scenario = read_scenario(SIMPLE)
     drawn = [
         realise(scenario, name, number) for name in ("ind_4_inside", "ind_8_formats", "vil_4") for number in range(8)
     ]
@@ -249,7 +249,7 @@ def test_no_windows_no_exposure() -> None:
 
 
 def test_same_seed_same_calendar_whatever_other_designs_there_are() -> None:
-    scenario = read_scenario(Path(__file__).parents[2] / "scenarios/crm_rwanda.yaml")
+    scenario = read_scenario(SIMPLE)
     alone = scenario.with_changes(designs=["vil_4"])
     for number in (0, 5):
         one, two = realise(scenario, "vil_4", number), realise(alone, "vil_4", number)

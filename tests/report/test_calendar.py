@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from field import FULL, full_plan
+from mistakes import SIMPLE
 from rich.console import Console
 
 from sim.report.calendar import (
@@ -23,11 +24,9 @@ from sim.report.gantt import SUFFIXES, gantt
 from sim.run.blocks import realise
 from sim.scenario.load import Scenario, read_scenario
 
-SCENARIO = Path(__file__).parents[2] / "scenarios/crm_rwanda.yaml"
-
 
 def with_calendar(*without: str, **changes: Any) -> Scenario:
-    scenario = read_scenario(SCENARIO)
+    scenario = read_scenario(SIMPLE)
     plan = full_plan(*without, **changes)
     return replace(scenario, file=scenario.file.model_copy(update={"calendar": plan}))
 
@@ -70,7 +69,7 @@ def test_json_says_what_the_frames_say(full: Scenario) -> None:
         "training_groups": 16, "people": 8, "visits": 6,
     }  # fmt: skip
     assert said["field_work"]["wait_list_trainings"] == 16 and said["field_work"]["team_days"] == 3 * 32
-    plain = calendar_json(read_scenario(SCENARIO), "ind_4", 0)
+    plain = calendar_json(read_scenario(SIMPLE), "ind_4", 0)
     assert {row["wait_list_start"] for row in plain["training_groups"]} == {None}
     assert plain["field_work"]["interviewer_days"] is None
 
@@ -87,7 +86,7 @@ def test_tables_fit_a_terminal_without_cutting_dates(full: Scenario, design: str
 
 
 def test_columns_that_say_nothing_are_left_out() -> None:
-    plain = read_scenario(SCENARIO)
+    plain = read_scenario(SIMPLE)
     text = "".join(str(column.header) for column in calendar_tables(plain, "ind_1", 0)[0].columns)
     assert "wait-list" not in text and "team" in text
 

@@ -68,7 +68,9 @@ def test_calendar_frame_counts_everyone_once():
         assert frame["trained"].sum() == allocation.is_trained.sum()
         assert frame["untreated_on_its_clock"].sum() == (~allocation.is_trained).sum()
         assert frame["training_start"].is_monotonic_increasing
-        assert (frame["six_months_in_commemoration"] == 0).all()
+        inside = realise(scenario, design, 3).schedule.inside[0, :, -1].sum()
+        people = frame["trained"] + frame["untreated_on_its_clock"]
+        assert (frame["six_months_in_commemoration"] * people).sum() == pytest.approx(inside)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from run_support import small_scenario
 
 from sim.errors import NotResumable
+from sim.evaluate.calendars import spread
 from sim.run.job import run
 from sim.run.local import all_blocks
 from sim.run.store import Store
@@ -99,7 +100,11 @@ def test_summary_is_a_pure_function_of_the_stored_rows(finished):
     summary = summary.set_index(["design", "outcome", "analysis", "truth", "measure"])
     power = (mine["p_value"] <= 0.05).mean()
     row = summary.loc[("vil_1", "cohesion", "lmm", "alternative", "power")]
-    np.testing.assert_allclose([row["estimate"], row["mcse"]], [power, np.sqrt(power * (1 - power) / 600)], rtol=1e-12)
+    reject = np.zeros(600)
+    reject[mine["replicate"]] = mine["p_value"] <= 0.05
+    growth = spread(reject, np.zeros(600, dtype=np.int64), 1, np.arange(600) % scenario.file.calendars).growth[0]
+    mcse = np.sqrt(growth * power * (1 - power) / 600)
+    np.testing.assert_allclose([row["estimate"], row["mcse"]], [power, mcse], rtol=1e-12)
 
 
 def test_manifest_says_what_was_run(finished):
