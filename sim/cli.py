@@ -277,10 +277,13 @@ def run(
     except KeyboardInterrupt:
         typer.echo("interrupted; finished blocks are kept: call it again, without --new-run, to go on", err=True)
         raise typer.Exit(130) from None
+    from sim.report.consort import consort_figure
     from sim.report.figures import power_figure
 
     if scenario.has_control:
         power_figure(result, store.folder)
+    for name in scenario.file.designs:
+        consort_figure(result, name, store.folder / f"flow_{name}.svg")
     store.write_manifest("complete", timing={"seconds": round(time.perf_counter() - began, 1), "workers": workers})
     _show(result, store.folder, output, quiet=quiet, seconds=time.perf_counter() - began)
     _judge_failures(result.failure_rate, allowed=allow_failures)
@@ -425,8 +428,17 @@ def _show(result: Any, folder: Path, output: Format, *, quiet: bool, seconds: fl
         done = (
             f"{result.n_computed} blocks computed in {seconds:.0f} s" if result.n_computed else "all blocks were there"
         )
-        files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        typer.echo(f"\n{done}. In {folder}: {', '.join(files)} and the replicates in blocks/.")
+        typer.echo(f"\n{done}. In {folder}: {', '.join(_files(folder))} and the replicates in blocks/.")
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a result folder by name; those that each design has one of are named together."""
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    by_design = [name for name in files if re.fullmatch(r"flow_.*\.svg", name)]
+    if len(by_design) < 2:
+        return files
+    together = f"flow_<design>.svg ({len(by_design)} designs)"
+    return sorted({together, *files}.difference(by_design))
 
 
 def _judge_failures(rate: float, *, allowed: bool) -> None:

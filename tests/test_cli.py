@@ -8,7 +8,7 @@ import pytest
 from mistakes import SCENARIOS, changed, folder_with_evidence
 from typer.testing import CliRunner
 
-from sim.cli import app
+from sim.cli import _files, app
 
 SCENARIO = SCENARIOS / "crm_rwanda.yaml"
 EVIDENCE = SCENARIOS / "evidence" / "habimana_2026.yaml"
@@ -144,7 +144,16 @@ def test_run_writes_its_results(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     json.loads(done.stdout)
-    assert {"manifest.json", "summary.csv", "designs.csv"} <= {path.name for path in out.iterdir()}
+    found = {"manifest.json", "summary.csv", "designs.csv", "flow.csv", "flow_vil_1.svg"}
+    assert found <= {path.name for path in out.iterdir()}
+
+
+def test_pictures_of_several_designs_are_named_together(tmp_path):
+    for name in ("flow_a.svg", "flow_b.svg", "flow.csv", "power.svg"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    assert _files(tmp_path) == ["flow.csv", "flow_<design>.svg (2 designs)", "power.svg"]
+    (tmp_path / "flow_b.svg").unlink()
+    assert _files(tmp_path) == ["flow.csv", "flow_a.svg", "power.svg"]
 
 
 def test_folder_that_is_a_file_is_4_without_traceback(tmp_path):

@@ -17,6 +17,8 @@ WINDOW_CLOSED = "window closed"
 """The reason of visits that the calendar could not hold in time."""
 BEFORE_ALLOCATION = ("screened", "ineligible", "refused", "enrolled", "turned_away")
 STAGES = (*BEFORE_ALLOCATION, "allocated", "seen", "lost")
+WORDS = ("stage", "arm", "stratum", "visit", "reason")
+"""What names a number of people, in this order, divided by |."""
 LOW, HIGH = 0.10, 0.90
 """Quantiles over replicates between which a table shows 80% of them."""
 
@@ -105,20 +107,20 @@ def operations_columns(names: Names, operations: Operations) -> dict[str, Any]:
 def flow_table(design: str, flow: pd.DataFrame, n_calendar: int) -> pd.DataFrame:
     """A row per stage, arm, stratum, visit and reason: people, mean over replicates, with the middle 80% of them.
 
-    `mcse` counts replicates on one calendar as one, as far as they are alike: it is that of a mean over calendars.
+    Where a stage tells several strata, arms or reasons apart there is also a row of them together, named ALL, whose
+    quantiles are those of the replicates' sums. `mcse` counts replicates on one calendar as one, as far as they are
+    alike: it is that of a mean over calendars.
     """
     rows = []
-    by_calendar = flow.groupby(flow["replicate"] % n_calendar)
-    for column in flow.columns:
-        if column.split("|")[0] not in STAGES:
-            continue
-        words = column.split("|")
-        value, mean = flow[column], by_calendar[column].mean()
+    people = with_totals(flow[[column for column in flow.columns if column.split("|")[0] in STAGES]])
+    by_calendar = people.groupby(flow["replicate"] % n_calendar).mean()
+    for column in people.columns:
+        value, mean = people[column], by_calendar[column]
         few = len(mean) < 2 or value.min() == value.max()
         rows.append(
             {
                 "design": design,
-                **dict(zip(("stage", "arm", "stratum", "visit", "reason"), [*words, ALL, ALL][:5], strict=True)),
+                **dict(zip(WORDS, _words(column), strict=True)),
                 "people": float(value.mean()),
                 "mcse": 0.0 if few else float(mean.std() / np.sqrt(len(mean))),
                 "low": float(value.quantile(LOW)),
@@ -126,3 +128,19 @@ def flow_table(design: str, flow: pd.DataFrame, n_calendar: int) -> pd.DataFrame
             }
         )
     return pd.DataFrame(rows)
+
+
+def with_totals(people: pd.DataFrame) -> pd.DataFrame:
+    """Beside the columns of people, the sums of those that differ in nothing but the stratum, the arm or the reason."""
+    column = {_words(name): people[name] for name in people.columns}
+    for at in (WORDS.index("stratum"), WORDS.index("arm"), WORDS.index("reason")):
+        together: dict[tuple[str, ...], list[pd.Series[int]]] = {}
+        for words, value in column.items():
+            if words[at] != ALL:
+                together.setdefault((*words[:at], ALL, *words[at + 1 :]), []).append(value)
+        column |= {words: sum(values[1:], values[0]) for words, values in together.items() if len(values) > 1}
+    return pd.DataFrame({"|".join(words): value for words, value in column.items()})
+
+
+def _words(column: str) -> tuple[str, ...]:
+    return tuple([*column.split("|"), ALL, ALL][: len(WORDS)])

@@ -47,6 +47,8 @@ class Store:
         if new_run and self.manifest_path.exists():
             shutil.rmtree(self.folder / "blocks", ignore_errors=True)
             self.manifest_path.unlink()
+            for picture in self.folder.glob("flow_*.svg"):  # of designs that the new run may not have
+                picture.unlink()
         if self.manifest_path.exists():
             found = json.loads(self.manifest_path.read_text(encoding="utf-8")).get("identity", {})
             changed = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]

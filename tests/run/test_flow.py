@@ -73,8 +73,54 @@ def test_table_has_means_and_the_middle_of_the_replicates():
     assert one["people"] == pytest.approx(values.mean())
     assert one["mcse"] == pytest.approx(values.std() / np.sqrt(3))
     assert (one["low"], one["high"]) == (values.quantile(0.1), values.quantile(0.9))
-    by_stage = table.groupby("stage")["people"].sum()
+    is_total = (table[["arm", "stratum"]] == ALL).any(axis=1) | ((table["stage"] == "lost") & (table["reason"] == ALL))
+    by_stage = table[~is_total].groupby("stage")["people"].sum()
     assert 3 * by_stage["allocated"] == pytest.approx(by_stage["seen"] + by_stage["lost"])
+
+
+def row_of(table, *words):
+    found = table[(table[["stage", "arm", "stratum", "visit", "reason"]] == list(words)).all(axis=1)]
+    (row,) = found.to_dict("records")
+    return row
+
+
+def test_totals_have_the_quantiles_of_the_sums_and_not_the_sums_of_the_quantiles():
+    one, other = np.arange(10.0), np.arange(10.0)[::-1]
+    apart = {f"lost|a|{stratum}|final|left": value for stratum, value in (("s", one), ("t", other))}
+    table = flow_table("d", pd.DataFrame({"replicate": np.arange(10), **apart}), n_calendar=10)
+    total = row_of(table, "lost", "a", ALL, "final", "left")
+    assert (total["people"], total["mcse"], total["low"], total["high"]) == (9, 0, 9, 9)
+    assert table["low"].iloc[:2].sum() == pytest.approx(1.8) and table["high"].iloc[:2].sum() == pytest.approx(16.2)
+    assert len(table) == 3
+
+
+def test_totals_over_strata_arms_and_reasons_against_adding_by_hand():
+    a, cause, held = fates(3)
+    flow = flow_of_people(NAMES, a, cause, held, REASONS)
+    screened = {f"screened|{ALL}|{NAMES.stratum[0]}": [20, 21, 24], f"screened|{ALL}|{NAMES.stratum[1]}": [30, 31, 34]}
+    table = flow_table("d", pd.DataFrame({"replicate": [0, 1, 2], **screened, **people_columns(NAMES, flow)}), 64)
+    mixed = [arm == "mixed" for arm, _ in flow.cell]
+    final = NAMES.visit[-1]
+    expected = {
+        ("screened", ALL, ALL, ALL, ALL): np.array([50, 52, 58]),
+        ("allocated", "mixed", ALL, ALL, ALL): flow.allocated[mixed].sum() * np.ones(3),
+        ("allocated", ALL, ALL, ALL, ALL): flow.allocated.sum() * np.ones(3),
+        ("seen", "mixed", ALL, final, ALL): flow.seen[:, mixed, -1].sum(axis=1),
+        ("lost", "mixed", ALL, final, "moved"): flow.lost[:, mixed, -1, 1].sum(axis=1),
+        ("lost", "mixed", ALL, final, ALL): flow.lost[:, mixed, -1].sum(axis=(1, 2)),
+        ("lost", ALL, NAMES.stratum[1], final, ALL): flow.lost[:, 1::2, -1].sum(axis=(1, 2)),
+        ("lost", ALL, ALL, final, ALL): flow.lost[:, :, -1].sum(axis=(1, 2)),
+    }
+    for words, value in expected.items():
+        row = row_of(table, *words)
+        assert row["people"] == pytest.approx(value.mean())
+        assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(value, (0.1, 0.9))))
+    assert not table.duplicated(["stage", "arm", "stratum", "visit", "reason"]).any()
+
+
+def test_one_arm_and_stratum_has_no_totals():
+    rows = pd.DataFrame({"replicate": [0, 1], "allocated|a|s": [4, 4], "seen|a|s|final": [3, 4]})
+    assert len(flow_table("d", rows, n_calendar=2)) == 2
 
 
 @pytest.mark.parametrize("scenario", [small_scenario(), plain_trial({
