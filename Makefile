@@ -15,6 +15,7 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/mixed_models.py
+	$(BIN)/python benchmarks/world.py
 	$(BIN)/python benchmarks/gate.py
 
 # The committed reference runs, made anew after a change that moves their numbers.
