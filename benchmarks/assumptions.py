@@ -110,9 +110,9 @@ def main() -> None:
         f"`{scenario.name}`, primary analysis `{scenario.file.hypotheses.primary_analysis}`, "
         f"{arguments.replicates:,} replicates on common random numbers, made by `benchmarks/assumptions.py`. Each "
         "assumption in turn is put to the low and the high end of its range, all others stay; shown is the change in "
-        "power, mean over the outcomes (a planned effect belongs to one of them, whose own power it moves as many times "
-        "more), ± Monte Carlo standard error of the difference. What is not listed changes nothing measurable (less than "
-        "two standard errors either way).",
+        "power, mean over the outcomes (a planned effect belongs to one of them, whose own power it moves as many "
+        "times more), ± Monte Carlo standard error of the difference. What is not listed changes nothing measurable "
+        "(less than two standard errors either way).",
     ]
     for design in arguments.design or ["ind_4", "vil_4"]:
         table = table_of(scenario, design, arguments.replicates, n_worker("auto"))

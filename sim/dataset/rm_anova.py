@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from sim.dataset.design_matrix import arm_pairs
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
-from sim.dataset.result import Analysis, completed, failed, t_terms
+from sim.dataset.result import Analysis, completed, f_tail, failed, t_terms
 from sim.kernels.anova import AnovaFit, repeated_measures_anova
 from sim.trial import FAILED
 
@@ -80,11 +79,11 @@ def _row(term: str, f: dict[str, float], name: str, ddf: float, epsilon: tuple[f
         "f": value,
         "ndf": ndf,
         "ddf": ddf,
-        "p_value": float(stats.f.sf(value, ndf, ddf)),
+        "p_value": f_tail(value, ndf, ddf),
         "partial_eta_squared": f[f"partial_eta_squared_{name}"],
     }
     if epsilon:
         for rule, e in zip(("greenhouse_geisser", "huynh_feldt"), epsilon, strict=True):
             row[f"epsilon_{rule}"] = e
-            row[f"p_value_{rule}"] = float(stats.f.sf(value, ndf * e, ddf * e))
+            row[f"p_value_{rule}"] = f_tail(value, ndf * e, ddf * e)
     return row
