@@ -72,7 +72,7 @@ class Analysis:
 
 
 def f_tail(f: float, ndf: float, ddf: float) -> float:
-    """P(F > f); with an infinite ddf that of chi-square / ndf. (scipy.stats says the same and takes a second to load.)"""
+    """P(F > f); with an infinite ddf that of chi-square / ndf. (scipy.stats: the same, but slow to load.)"""
     return float(special.fdtrc(ndf, ddf, f) if np.isfinite(ddf) else special.chdtrc(ndf, ndf * f))
 
 
