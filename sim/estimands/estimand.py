@@ -71,6 +71,13 @@ class TrueValue:
         )
 
 
+def declared_weight(names: Names, allocation: Allocation) -> Floats:
+    """(N,) weights with which the strata have their declared shares, whoever of them was recruited."""
+    n = np.bincount(allocation.stratum, minlength=len(names.share))
+    share = np.where(n > 0, names.share, 0.0)
+    return np.asarray((share / np.maximum(n, 1))[allocation.stratum])
+
+
 class Estimand(Part, ABC):
     """A mean difference of potential scores between the contrast's treated and control arm, over everyone allocated.
 
@@ -129,14 +136,15 @@ class Estimand(Part, ABC):
     ) -> Floats:
         """(K, R) the estimand's value in these very draws, under the alternative: mean over all participants.
 
-        `model.potential` gives everyone's scores under either arm, `absence` who would leave in either. Its mean over
-        replicates is the value that estimates are compared with; under a null the value is 0.
+        `model.potential` gives everyone's scores under either arm, `absence` who would leave in either; the strata have
+        their declared shares. Its mean over replicates is the value that estimates are compared with; under a null the
+        value is 0.
         """
         score = model.potential(
             names, effect, allocation, schedule, streams, replicate, everyone_attends=self.everyone_attends
         )
         control, treated = self.measured(score, absence)
-        return np.asarray((treated - control).mean(axis=-1))
+        return np.asarray(np.average(treated - control, axis=-1, weights=declared_weight(names, allocation)))
 
     def true_value(
         self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, average: OnAverage

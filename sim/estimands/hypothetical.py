@@ -57,9 +57,9 @@ class Hypothetical(Estimand):
     def true_value(
         self, model: Any, names: Names, effect: Floats, arms: tuple[Arm, ...], contrast: Contrast, average: OnAverage
     ) -> TrueValue:
-        """As in the closed form, without what is lost by not attending where everyone attends."""
-        value = super().true_value(model, names, effect, arms, contrast, average)
-        if not self.everyone_attends:
-            return value
-        nothing = np.zeros_like(value.attendance)
-        return replace(value, attendance=nothing, true_value=value.true_value - value.attendance)
+        """As in the closed form, with full attendance where everyone attends."""
+        if self.everyone_attends:
+            full = np.array([float(arm.is_trained) for arm in arms])
+            reached = average.dose[contrast.treated] if average.dose is not None else 1.0
+            average = replace(average, dose=full, buffering=average.buffering / reached if reached else 0.0)
+        return super().true_value(model, names, effect, arms, contrast, average)

@@ -15,7 +15,7 @@ from sim.fused.trials import Answer, Hot, Population, Scores, at_final_visit, ov
 from sim.generate.nested import NestedScores
 from sim.missingness.dropout import Dropout
 from sim.streams import Streams
-from sim.trial import TRUTHS, Allocation, Fit, Floats, Ints, Names, Schedule
+from sim.trial import TRUTHS, Allocation, Fit, Floats, Ints, Names
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,17 @@ def choose(
     missingness: Any,
     effect: Floats,
     allocation: Allocation,
-    schedule: Schedule,
+    holds_every_visit: bool,
     streams: Streams,
     analysis: Any,
 ) -> Route:
-    """The route of one analysis of one realised trial."""
+    """The route of one analysis of one realised trial.
+
+    holds_every_visit : whether that is so on every calendar of the design: all of them take the same route.
+    """
     why = _not_hot(model, missingness, allocation, analysis)
-    if not why and not schedule.is_held.all():
-        why = "the calendar does not hold every visit"
+    if not why and not holds_every_visit:
+        why = "appointments may be missed until the window of a visit closes"
     if why:
         return Route(None, why, np.zeros(len(TRUTHS)), why, False)
     assert allocation.contrast.control is not None  # both analyses need one

@@ -29,6 +29,11 @@ class GaussianScores(DeclaredScores):
     n_visit: ClassVar[int | None] = N_VISIT
     can_reenact: ClassVar[bool] = True
 
+    @property
+    def is_continuous(self) -> bool:
+        """Whether every outcome is answered on a scale without bounds and steps, so that closed forms hold."""
+        return all(isinstance(outcome.response, Continuous) for outcome in self.outcomes.values())
+
     def covariance(self, with_village: bool, is_trained: bool) -> Floats:
         """(K, T, K, T) covariance of one participant's scores about their expectation, before floor and ceiling."""
         return np.asarray(components(self.declared(with_village)).covariance[int(is_trained)])
@@ -57,13 +62,17 @@ class GaussianScores(DeclaredScores):
     def expected_dose(self, allocation: Allocation, schedule: Schedule) -> Floats:
         """(A,) expected share of the gain of each arm's participants on one calendar; 0 where untreated.
 
+        An arm of which nobody was recruited in time has that of people who can come to every training day.
         `effect_components` is linear in it: averaged over calendars it gives the average over calendars.
         """
         person = self._person_dose(allocation, schedule)
         arms = enumerate(allocation.arms)
         if self.attendance is not None:
             return np.array([self.attendance.value * arm.is_trained for _, arm in arms])
-        return np.array([person[allocation.arm == a].mean() if arm.is_trained else 0.0 for a, arm in arms])
+        usual = self.mean_dose()
+        members = [person[allocation.arm == a] for a, _ in arms]
+        dose = np.array([each.mean() if len(each) else usual for each in members])
+        return np.asarray(dose * [arm.is_trained for arm in allocation.arms])
 
     def _person_dose(self, allocation: Allocation, schedule: Schedule) -> Floats:
         """(N,) expected share of the gain of each participant, if trained on the dates of the own clock."""

@@ -46,6 +46,7 @@ def scan_frame(found: Iterable[Started]) -> pd.DataFrame:
                     "last_visit": design["last_visit_date"],
                     "n_participant": design["n_participant"],
                     "outcome": outcome,
+                    "measure": at["measure"],
                     "power": at["estimate"],
                     "power_mcse": at["mcse"],
                     "lost": 1 - design["share_observed_final"],
@@ -63,7 +64,8 @@ def scan_table(scenario: Scenario, design: str, frame: pd.DataFrame) -> Table:
         title=f"{scenario.design(design).label}: started on {frame['start'].nunique()} dates", title_justify="left",
         title_style="bold", caption_justify="left",
         caption=f"{scenario.file.hypotheses.primary_analysis}, {scenario.file.replicates:,} replicates a date, the "
-        "same people on every date; power ± Monte Carlo standard error. Lost: not seen at the final visit.",
+        f"same people on every date; power{_net(frame)} ± Monte Carlo standard error, outcomes one by one. Lost: not "
+        "seen at the final visit.",
     )  # fmt: skip
     for column in ("start", "first training", "last visit", *scenario.names.outcome, "lost", "in window"):
         table.add_column(column, justify="left" if column == "start" else "right")
@@ -114,13 +116,19 @@ def scan_figure(scenario: Scenario, design: str, frame: pd.DataFrame, path: Path
     figure.suptitle(f"{label}: when to start", x=0.01, ha="left", fontweight="bold")
     file = scenario.file
     said = f"{file.hypotheses.primary_analysis}, {file.replicates:,} replicates a date, the same people on every date. "
-    said += f"Bands: 95% Monte Carlo interval; dashed: power {TARGET:g}."
+    said += f"Power{_net(frame)} outcomes one by one.\nBands: 95% Monte Carlo interval; dashed: power {TARGET:g}."
     missing = frame.loc[frame["why"] != "", "start"]
     if len(missing):
         said += f" No calendar on {len(missing)} dates, the first {missing.iloc[0]}."
     figure.text(0.01, 0.008, said, fontsize=8, color="0.25")
     figure.tight_layout(rect=(0, 0.025, 1, 0.985))
     return save(figure, path)
+
+
+def _net(frame: pd.DataFrame) -> str:
+    """What is taken out of the estimates before their tests."""
+    measured = set(frame["measure"].dropna()) if "measure" in frame else set()
+    return " net of demand inflation," if measured == {"power_net_of_demand"} else ","
 
 
 def _days(column: pd.Series[Any]) -> np.ndarray:

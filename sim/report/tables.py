@@ -67,7 +67,7 @@ def _designs(result: Result) -> Table:
     table = _table(
         f"{result.scenario.file.title}: the designs",
         "People and clusters are means, dates medians over replicates. Lost: share of participants not seen at the "
-        "final visit. In window: share of final visits due inside a window.",
+        "final visit. In window: share of final visits held inside a window.",
         ["design", "people", "clusters", "districts", "first training", "last visit", "lost", "in window"],
     )  # fmt: skip
     clusters = {"village": "villages", "individual": "groups", "single_arm": "groups"}

@@ -84,11 +84,11 @@ def realise(scenario: Scenario, design: str, number: int) -> Realisation:
 @functools.lru_cache(maxsize=256)
 def routes(scenario: Scenario, design: str, number: int) -> tuple[Route, ...]:
     """How each analysis of calendar `number` of a design is computed, in the order of the file."""
-    file, realisation = scenario.file, realise(scenario, design, number)
-    allocation, dates = realisation.allocation, realisation.schedule
-    streams = scenario.streams(design)
+    file, allocation = scenario.file, realise(scenario, design, number).allocation
+    model, missingness, streams = file.model, file.missingness, scenario.streams(design)
+    is_held = not file.calendar.on_working_days  # else a visit may find no open day, or nobody, in its window
     return tuple(
-        choose(scenario.names, file.model, file.missingness, scenario.effect, allocation, dates, streams, analysis)
+        choose(scenario.names, model, missingness, scenario.effect, allocation, is_held, streams, analysis)
         for analysis in file.analyses.values()
     )
 
@@ -114,12 +114,14 @@ def simulate_block(scenario: Scenario, block: Block) -> tuple[pd.DataFrame, pd.D
 class Analysed:
     """R replicates of one calendar: their fits, the flow of people, the estimand's value in their draws.
 
-    true_value : (K, R); None where it has a closed form.
+    true_value, inflation : (K, R) value, and what demand inflation adds to the difference; None where these have a
+    closed form.
     """
 
     fits: list[Fit]
     flow: Flow
     true_value: Floats | None
+    inflation: Floats | None
 
 
 def _trial(scenario: Scenario, design: str, number: int, replicate: Ints) -> Analysed:
@@ -144,8 +146,10 @@ def _trial(scenario: Scenario, design: str, number: int, replicate: Ints) -> Ana
             counted = flow_of_counts(scenario.names, realisation.allocation, answer.seen, file.missingness.reasons[0])
     flow = counted if data is None else data.flow
     assert flow is not None
-    value = data.true_value(scenario, realisation, streams, replicate) if data and is_drawn else None
-    return Analysed(fits, flow, value)
+    value, inflation = None, None
+    if data is not None and is_drawn:
+        value, inflation = data.true_value(scenario, realisation, streams, replicate)
+    return Analysed(fits, flow, value, inflation)
 
 
 @dataclass(frozen=True)
@@ -156,15 +160,27 @@ class Drawn:
     outcome: Outcome
     flow: Flow
 
-    def true_value(self, scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> Floats:
-        """(K, R) the estimand's value in these draws, under the alternative."""
+    def true_value(
+        self, scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints
+    ) -> tuple[Floats, Floats]:
+        """(K, R) each, under the alternative: the estimand's value in these draws, and what demand inflation adds to
+        the difference of the contrast's arms at the final visit (a ceiling takes part of it away).
+        """
         names, file = scenario.names, scenario.file
-        place = (realisation.allocation, realisation.schedule)
-        absence = file.missingness.absence(names, *place, self.outcome, streams, replicate)
+        allocation, dates = realisation.allocation, realisation.schedule
+        absence = file.missingness.absence(names, allocation, dates, self.outcome, streams, replicate)
         value: Floats = file.estimand.realised_value(
-            file.model, names, scenario.effect, *place, streams, replicate, absence
+            file.model, names, scenario.effect, allocation, dates, streams, replicate, absence
         )
-        return value
+        truly = file.model.potential(names, scenario.effect, allocation, dates, streams, replicate)[..., -1]
+        said = self.outcome.score[:, TRUTHS.index("alternative"), :, :, -1]
+        contrast = allocation.contrast
+        treated = np.ones(allocation.n_participant, dtype=bool)
+        inflation = np.zeros(said.shape[:2])
+        if contrast.control is not None:
+            treated, control = allocation.arm == contrast.treated, allocation.arm == contrast.control
+            inflation -= (said - truly[0])[:, :, control].mean(axis=-1)
+        return value, inflation + (said - truly[1])[:, :, treated].mean(axis=-1)
 
 
 def draw(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> Drawn:
@@ -253,7 +269,7 @@ def _flow(scenario: Scenario, design: str, realisation: Realisation, trial: Anal
     final, trained = seen[:, :, -1], people.is_trained
     n_cluster = len(np.unique(allocation.random_cluster[allocation.random_cluster >= 0]))
     inside = dates.inside.mean(axis=1)  # (W, T)
-    value = trial.true_value if trial.true_value is not None else ()
+    value, inflation = (() if x is None else x for x in (trial.true_value, trial.inflation))
     return pd.DataFrame(
         {
             "design": design,
@@ -289,6 +305,7 @@ def _flow(scenario: Scenario, design: str, realisation: Realisation, trial: Anal
             "n_appointment": int(operations.appointments.sum()),
             "interviewer_days": np.nan if operations.interviewer_days is None else operations.interviewer_days,
             **{f"true_value|{outcome}": one for outcome, one in zip(names.outcome, value, strict=False)},
+            **{f"inflation|{outcome}": one for outcome, one in zip(names.outcome, inflation, strict=False)},
             **operations_columns(names, operations),
             **people_columns(names, people),
         }

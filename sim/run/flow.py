@@ -116,13 +116,13 @@ def flow_table(design: str, flow: pd.DataFrame, n_calendar: int) -> pd.DataFrame
     by_calendar = people.groupby(flow["replicate"] % n_calendar).mean()
     for column in people.columns:
         value, mean = people[column], by_calendar[column]
-        few = len(mean) < 2 or value.min() == value.max()
+        is_same = value.min() == value.max()
         rows.append(
             {
                 "design": design,
                 **dict(zip(WORDS, _words(column), strict=True)),
                 "people": float(value.mean()),
-                "mcse": 0.0 if few else float(mean.std() / np.sqrt(len(mean))),
+                "mcse": 0.0 if is_same else float(mean.std() / np.sqrt(len(mean))),  # NaN of a single calendar
                 "low": float(value.quantile(LOW)),
                 "high": float(value.quantile(HIGH)),
             }

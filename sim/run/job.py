@@ -104,13 +104,17 @@ def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.Da
         has_villages=bool(flow["has_villages"].iloc[0]),
     )
     value = file.estimand.true_value(file.model, names, scenario.effect, arms, contrast, average)
-    drawn = [column for column in (f"true_value|{outcome}" for outcome in names.outcome) if column in flow]
-    if drawn:
-        value = replace(value, true_value=flow[drawn].mean().to_numpy())
+    error = None
+    if f"true_value|{names.outcome[0]}" in flow:
+        drawn, inflation = (flow[[f"{name}|{o}" for o in names.outcome]] for name in ("true_value", "inflation"))
+        value = replace(value, true_value=drawn.mean().to_numpy(), demand_inflation=inflation.mean().to_numpy())
+        error = (drawn.std() / np.sqrt(len(drawn))).to_numpy()
     rows: list[dict[str, Any]] = []
     for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
         rows += _by_outcome(design, truth, scenario.names, vars(components))
     table = pd.DataFrame(rows)
+    if error is not None:
+        table["true_value_mcse"] = np.where(table["truth"] == "null", 0.0, np.tile(error, len(TRUTHS)))
     if points := file.model.points():
         table["sd_points"] = table["outcome"].map({outcome: sd for outcome, (_, sd) in points.items()})
         table["true_value_points"] = table["true_value"] * table["sd_points"]

@@ -76,12 +76,13 @@ class Scenario:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that can move a replicate; comments, order of keys and `replicates` cannot.
+        """SHA-256 of everything that can move a number; comments, spacing and `replicates` cannot.
 
-        To leave a key out says the same as to give its default, and a key that is new moves no old scenario.
+        The order of designs, analyses, strata or mechanisms counts, because rows and reasons follow it. To leave a key
+        out says the same as to give its default, and a key that is new moves no old scenario.
         """
         content = self.file.model_dump(mode="json", exclude={"replicates", "title"}, exclude_defaults=True)
-        text = json.dumps([content, self.effect.tolist()], sort_keys=True)
+        text = json.dumps([content, self.effect.tolist()])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
