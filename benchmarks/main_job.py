@@ -32,7 +32,7 @@ R_PEER = """
 suppressMessages(library(lmerTest))
 d <- read.csv(commandArgs(TRUE)[1])
 fit <- function(s) {
-  m <- lmer(y ~ arm + baseline + stratum + factor(district) + (1 | village), d[d$set == s, ])
+  m <- lmer(y ~ arm + baseline + stratum + factor(district) + (1 | village) + (0 + arm | team), d[d$set == s, ])
   coef(summary(m, ddf = "Satterthwaite"))["arm", c("Estimate", "Std. Error", "df")]
 }
 invisible(suppressMessages(fit(0)))
@@ -113,12 +113,14 @@ def beside_lme4(scenario: Scenario) -> None:
     allocation = realisation.allocation
     with tempfile.TemporaryDirectory() as folder:
         data, script = Path(folder) / "d.csv", Path(folder) / "peer.R"
-        lines = ["set,y,arm,baseline,stratum,district,village"]
+        lines = ["set,y,arm,baseline,stratum,district,village,team"]
         for s in range(len(trial.y)):
             for i in np.flatnonzero(trial.observed[s, :, -1]):
                 lines.append(
                     f"{s},{trial.y[s, i, -1]!r},{allocation.arm[i]},{trial.y[s, i, 0]!r},{allocation.stratum[i]},"
-                    f"{allocation.district[i]},{allocation.village[i]}".replace("np.float64(", "").replace(")", "")
+                    f"{allocation.district[i]},{allocation.village[i]},{trial.team[i]}".replace(
+                        "np.float64(", ""
+                    ).replace(")", "")
                 )
         data.write_text("\n".join(lines) + "\n")
         script.write_text(R_PEER)
