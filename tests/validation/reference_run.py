@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from sim.report.consort import consort_figure
 
 from sim.cli import WIDTH
+from sim.report.consort import consort_figure
 from sim.report.figures import power_figure
 from sim.report.gantt import gantt
 from sim.report.scan import scan_figure, scan_frame
