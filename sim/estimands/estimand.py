@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from sim.parts import Part
-from sim.streams import Streams
-from sim.trial import Absence, Allocation, Arm, Contrast, Floats, Ints, Names, Schedule
+from sim.trial import Absence, Allocation, Arm, Contrast, Floats, Names
 
 COMPONENTS = ("planned", "format", "modification", "attendance", "contamination")
 """What a model says of an arm; `buffering` comes from the calendars."""
@@ -78,6 +77,21 @@ def declared_weight(names: Names, allocation: Allocation) -> Floats:
     return np.asarray((share / np.maximum(n, 1))[allocation.stratum])
 
 
+def realised_inflation(reported: Floats, score: Floats, allocation: Allocation) -> Floats:
+    """(K, R) what demand inflation adds to the difference of the contrast's arms at the final visit.
+
+    reported : (K, R, N, T) scores of the trial itself.  score : (2, K, R, N, T) potential scores, not inflated by anyone;
+    in the own arm, with the attendance there was, they differ from `reported` by inflation alone. A ceiling takes part
+    of it away.
+    """
+    contrast, final = allocation.contrast, reported[..., -1]
+    if contrast.control is None:
+        return np.asarray((final - score[1, ..., -1]).mean(axis=-1))
+    treated, control = ((final - score[turn, ..., -1])[..., allocation.arm == arm].mean(axis=-1)
+                        for turn, arm in ((1, contrast.treated), (0, contrast.control)))  # fmt: skip
+    return np.asarray(treated - control)
+
+
 class Estimand(Part, ABC):
     """A mean difference of potential scores between the contrast's treated and control arm, over everyone allocated.
 
@@ -123,26 +137,13 @@ class Estimand(Part, ABC):
         del model, missingness
         return True
 
-    def realised_value(
-        self,
-        model: Any,
-        names: Names,
-        effect: Floats,
-        allocation: Allocation,
-        schedule: Schedule,
-        streams: Streams,
-        replicate: Ints,
-        absence: Absence,
-    ) -> Floats:
+    def realised_value(self, names: Names, allocation: Allocation, score: Floats, absence: Absence) -> Floats:
         """(K, R) the estimand's value in these very draws, under the alternative: mean over all participants.
 
-        `model.potential` gives everyone's scores under either arm, `absence` who would leave in either; the strata have
-        their declared shares. Its mean over replicates is the value that estimates are compared with; under a null the
-        value is 0.
+        score : (2, K, R, N, T) potential scores in either arm, with `everyone_attends` as it is here.  absence : who
+        would leave in either. The strata have their declared shares. Its mean over replicates is the value that
+        estimates are compared with; under a null the value is 0.
         """
-        score = model.potential(
-            names, effect, allocation, schedule, streams, replicate, everyone_attends=self.everyone_attends
-        )
         control, treated = self.measured(score, absence)
         return np.asarray(np.average(treated - control, axis=-1, weights=declared_weight(names, allocation)))
 

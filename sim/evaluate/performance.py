@@ -162,6 +162,15 @@ def true_and_demand(key: pd.DataFrame, true_value: TrueValue) -> tuple[Real, Rea
     return pair[:, 0], pair[:, 1]
 
 
+def error_of_true_value(key: pd.DataFrame, true_value: TrueValue) -> Real:
+    """(C,) Monte Carlo standard error of the true value: 0 but where a table says that it comes from draws."""
+    if not isinstance(true_value, pd.DataFrame) or "true_value_mcse" not in true_value:
+        return np.zeros(len(key))
+    wanted = ["design", "outcome", "truth"]
+    found = key[wanted].merge(true_value[[*wanted, "true_value_mcse"]].astype(dict.fromkeys(wanted, str)), "left")
+    return found["true_value_mcse"].to_numpy(float)
+
+
 def demand_without_effect(key: pd.DataFrame, true_value: TrueValue) -> Real:
     """(C,) the demand inflation that trained people would report if nobody gained: the alternative's; NaN elsewhere."""
     known = _known(true_value)
@@ -210,8 +219,9 @@ def summarise(
     status ('ok', 'singular', 'failed'). A fit whose estimate, standard error or p-value is NaN or infinite counts as
     failed whatever its status; a singular fit is valid.
     true_value : (design, outcome, truth) -> (true value of the estimand, demand inflation), as a mapping or as a
-    DataFrame with the columns design, outcome, truth, true_value, demand_inflation. Demand inflation is the part of the
-    treated arm's self-report that is in the estimates and not in the estimand.
+    DataFrame with the columns design, outcome, truth, true_value, demand_inflation and, where the value comes from
+    draws, true_value_mcse. Demand inflation is the part of the treated arm's self-report that is in the estimates and
+    not in the estimand.
     alpha : in (0, 1).  sides : 2, or 1 for an upper one-sided test, whose p-values in `rows` are one-sided already.
     n_calendar : calendars that the replicates share, replicate r being on calendar r modulo this: every MCSE counts the
     variance between calendars, and `calendar_share` is its share of the squared MCSE of power (under the null, of
@@ -232,7 +242,8 @@ def summarise(
         inflated = demand_without_effect(fits.key, true_value)
         measured["type_1_error_with_demand"] = _rejection_of_demand(fits, inflated, alpha, sides)
     fixed = np.zeros(len(true))
-    measured |= {"true_value": normal(true, fixed), "demand_inflation": normal(demand, fixed)}
+    error = error_of_true_value(fits.key, true_value)
+    measured |= {"true_value": normal(true, error), "demand_inflation": normal(demand, fixed)}
     n_ok, n_singular = (_sum(status, fits) for status in (fits.is_ok, fits.is_singular))
     measured["singular_rate"] = _share(fits.is_singular, fits)
     measured["failure_rate"] = _share(~fits.is_valid, fits)

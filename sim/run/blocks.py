@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from sim.calendar.schedule import schedule
+from sim.estimands.estimand import realised_inflation
 from sim.fused.choice import Route, choose
 from sim.run.flow import Flow, flow_of_counts, flow_of_people, operations_columns, people_columns
 from sim.scenario.load import Scenario
@@ -163,24 +164,17 @@ class Drawn:
     def true_value(
         self, scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints
     ) -> tuple[Floats, Floats]:
-        """(K, R) each, under the alternative: the estimand's value in these draws, and what demand inflation adds to
-        the difference of the contrast's arms at the final visit (a ceiling takes part of it away).
-        """
+        """(K, R) each, under the alternative: the estimand's value in these draws, and what demand inflation adds."""
         names, file = scenario.names, scenario.file
         allocation, dates = realisation.allocation, realisation.schedule
+        given = (names, scenario.effect, allocation, dates, streams, replicate)
+        as_it_is = score = file.model.potential(*given)
+        if file.estimand.everyone_attends:
+            score = file.model.potential(*given, everyone_attends=True)
         absence = file.missingness.absence(names, allocation, dates, self.outcome, streams, replicate)
-        value: Floats = file.estimand.realised_value(
-            file.model, names, scenario.effect, allocation, dates, streams, replicate, absence
-        )
-        truly = file.model.potential(names, scenario.effect, allocation, dates, streams, replicate)[..., -1]
-        said = self.outcome.score[:, TRUTHS.index("alternative"), :, :, -1]
-        contrast = allocation.contrast
-        treated = np.ones(allocation.n_participant, dtype=bool)
-        inflation = np.zeros(said.shape[:2])
-        if contrast.control is not None:
-            treated, control = allocation.arm == contrast.treated, allocation.arm == contrast.control
-            inflation -= (said - truly[0])[:, :, control].mean(axis=-1)
-        return value, inflation + (said - truly[1])[:, :, treated].mean(axis=-1)
+        reported = self.outcome.score[:, TRUTHS.index("alternative")]
+        value: Floats = file.estimand.realised_value(names, allocation, score, absence)
+        return value, realised_inflation(reported, as_it_is, allocation)
 
 
 def draw(scenario: Scenario, realisation: Realisation, streams: Streams, replicate: Ints) -> Drawn:

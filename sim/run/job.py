@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sim.estimands.estimand import OnAverage
+from sim.evaluate.calendars import spread
 from sim.evaluate.medians import medians
 from sim.evaluate.multiplicity import family
 from sim.evaluate.performance import summarise
@@ -108,7 +109,9 @@ def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.Da
     if f"true_value|{names.outcome[0]}" in flow:
         drawn, inflation = (flow[[f"{name}|{o}" for o in names.outcome]] for name in ("true_value", "inflation"))
         value = replace(value, true_value=drawn.mean().to_numpy(), demand_inflation=inflation.mean().to_numpy())
-        error = (drawn.std() / np.sqrt(len(drawn))).to_numpy()
+        calendar, one_cell = flow["replicate"].to_numpy() % file.calendars, np.zeros(len(flow), dtype=np.int64)
+        growth = [spread(x, one_cell, 1, calendar).growth[0] for x in drawn.to_numpy().T]
+        error = (drawn.std() * np.sqrt(np.array(growth) / len(drawn))).to_numpy()
     rows: list[dict[str, Any]] = []
     for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
         rows += _by_outcome(design, truth, scenario.names, vars(components))

@@ -48,7 +48,9 @@ class Model:
 
 
 def value(estimand: Any, absence: Absence, replicate: Any = REPLICATE) -> Floats:
-    found = estimand.realised_value(Model(), NAMES, EFFECT, A, SCHEDULE, STREAMS, replicate, absence)
+    attends = {"everyone_attends": estimand.everyone_attends}
+    score = Model().potential(NAMES, EFFECT, A, SCHEDULE, STREAMS, replicate, **attends)
+    found = estimand.realised_value(NAMES, A, score, absence)
     assert found.shape == (2, len(replicate)) and found.dtype == np.float64
     return np.asarray(found)
 

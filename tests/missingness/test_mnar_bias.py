@@ -135,7 +135,8 @@ def draw(part: PatternMixture) -> tuple[np.ndarray, np.ndarray, Any]:
 
 
 def realised(estimand: Any, absence: Any) -> Floats:
-    value = estimand.realised_value(MODEL, ONE, np.array([DIFFERENCE]), A, SCHEDULE, STREAMS, REPLICATE, absence)
+    score = MODEL.potential(ONE, None, A, everyone_attends=estimand.everyone_attends)
+    value = estimand.realised_value(ONE, A, score, absence)
     assert value.shape == (1, R)
     return np.asarray(value[0])
 

@@ -9,6 +9,7 @@ from everything import SUM
 from run_support import plain_trial, small_scenario
 
 from sim.estimands.estimand import declared_weight
+from sim.evaluate.performance import summarise
 from sim.generate.response import SumOfItems
 from sim.parts import MISSINGNESS
 from sim.run.blocks import Block, realise, routes, simulate_block
@@ -101,3 +102,16 @@ def test_an_arm_that_nobody_is_left_in_leaves_the_others_their_scores():
     without = a.keep(a.arm != 2)
     dose = scenario.file.model.expected_dose(without, realisation.schedule)
     assert np.isfinite(dose).all() and dose[0] == 0 and (dose[1:] > 0.5).all()
+
+
+def test_summary_says_how_sure_a_value_from_draws_is():
+    scenario = bounded(0.0)
+    rows, flow = simulate_block(scenario, Block("ind_1", 0, 256))
+    table = estimand_table(scenario, "ind_1", flow)
+    summary = summarise(rows, table, 0.05).query("measure == 'true_value' and truth == 'alternative'")
+    error = table.query("truth == 'alternative'").set_index("outcome")["true_value_mcse"]
+    assert (error > 0).all()
+    found = summary.set_index("outcome")["mcse"]
+    assert found.to_dict() == pytest.approx(error.to_dict())
+    plain = summarise(rows, table.drop(columns="true_value_mcse"), 0.05).query("measure == 'true_value'")
+    assert (plain["mcse"] == 0).all()
