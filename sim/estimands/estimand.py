@@ -80,9 +80,8 @@ def declared_weight(names: Names, allocation: Allocation) -> Floats:
 def realised_inflation(reported: Floats, score: Floats, allocation: Allocation) -> Floats:
     """(K, R) what demand inflation adds to the difference of the contrast's arms at the final visit.
 
-    reported : (K, R, N, T) scores of the trial itself.  score : (2, K, R, N, T) potential scores, not inflated by anyone;
-    in the own arm, with the attendance there was, they differ from `reported` by inflation alone. A ceiling takes part
-    of it away.
+    reported : (K, R, N, T) scores of the trial itself.  score : (2, K, R, N, T) potential scores without inflation; in
+    the own arm, with the attendance there was, they differ from `reported` by it alone. A ceiling takes part of it away.
     """
     contrast, final = allocation.contrast, reported[..., -1]
     if contrast.control is None:
@@ -128,20 +127,25 @@ class Estimand(Part, ABC):
         """Whether the potential scores are those of full attendance."""
         return False
 
-    def measured(self, score: Floats, absence: Absence) -> Floats:
-        """(2, K, R, N) the variable, from potential scores (2, K, R, N, T) and who would leave."""
-        return np.asarray((score + absence.shift[:, None])[..., -1])
+    def heeds_leaving(self, missingness: Any) -> bool:
+        """Whether it matters to the value who would leave: here only where leavers go on to score differently."""
+        return bool(missingness.shifts_unseen)
+
+    def measured(self, score: Floats, absence: Absence | None) -> Floats:
+        """(2, K, R, N) the variable, from potential scores (2, K, R, N, T) and who would leave, None if no matter."""
+        final = score[..., -1]
+        return np.asarray(final if absence is None else final + absence.shift[:, None, ..., -1])
 
     def from_draws(self, model: Any, missingness: Any) -> bool:
         """Whether the value has no closed form under this outcome model and missingness."""
         del model, missingness
         return True
 
-    def realised_value(self, names: Names, allocation: Allocation, score: Floats, absence: Absence) -> Floats:
+    def realised_value(self, names: Names, allocation: Allocation, score: Floats, absence: Absence | None) -> Floats:
         """(K, R) the estimand's value in these very draws, under the alternative: mean over all participants.
 
         score : (2, K, R, N, T) potential scores in either arm, with `everyone_attends` as it is here.  absence : who
-        would leave in either. The strata have their declared shares. Its mean over replicates is the value that
+        would leave in either; None where nobody's leaving matters. The strata have their declared shares. Its mean over replicates is the value that
         estimates are compared with; under a null the value is 0.
         """
         control, treated = self.measured(score, absence)

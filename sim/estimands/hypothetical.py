@@ -48,7 +48,7 @@ class Hypothetical(Estimand):
         """As declared."""
         return "non_attendance" in self.had_not
 
-    def measured(self, score: Floats, absence: Absence) -> Floats:
+    def measured(self, score: Floats, absence: Absence | None) -> Floats:
         """(2, K, R, N) scores at the final visit, with what leaving does to them or without."""
         if "leaving" in self.had_not:
             return np.asarray(score[..., -1])

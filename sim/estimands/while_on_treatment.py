@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -44,8 +44,14 @@ class WhileOnTreatment(Estimand):
         """While on treatment for the reasons named."""
         return f"{', '.join(self.until)}: while on treatment; training not attended, contamination: treatment policy"
 
-    def measured(self, score: Floats, absence: Absence) -> Floats:
+    def heeds_leaving(self, missingness: Any) -> bool:
+        """It does."""
+        del missingness
+        return True
+
+    def measured(self, score: Floats, absence: Absence | None) -> Floats:
         """(2, K, R, N) scores at the last visit before leaving."""
+        assert absence is not None
         code = [1 + absence.reasons.index(reason) for reason in self.until]
         last = (~np.isin(absence.left, code)).sum(axis=-1) - 1
         return np.take_along_axis(score + absence.shift[:, None], last[:, None, :, :, None], axis=-1)[..., 0]

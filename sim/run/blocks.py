@@ -171,7 +171,9 @@ class Drawn:
         as_it_is = score = file.model.potential(*given)
         if file.estimand.everyone_attends:
             score = file.model.potential(*given, everyone_attends=True)
-        absence = file.missingness.absence(names, allocation, dates, self.outcome, streams, replicate)
+        absence = None
+        if file.estimand.heeds_leaving(file.missingness):
+            absence = file.missingness.absence(names, allocation, dates, self.outcome, streams, replicate)
         reported = self.outcome.score[:, TRUTHS.index("alternative")]
         value: Floats = file.estimand.realised_value(names, allocation, score, absence)
         return value, realised_inflation(reported, as_it_is, allocation)

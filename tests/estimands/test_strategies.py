@@ -185,3 +185,15 @@ def test_strategies_are_named_in_the_attributes() -> None:
 def test_message(build: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         build()
+
+
+@pytest.mark.parametrize("estimand", [POLICY, had_not("leaving"), had_not("non_attendance")])
+def test_who_leaves_is_left_out_only_where_it_changes_nothing(estimand: Any) -> None:
+    """Under a mechanism that shifts no scores the value is the same, bit for bit, with and without those who leave."""
+    left = nobody()
+    left[..., 2:] = np.random.default_rng(3).integers(0, 3, (2, R, A.n_participant, 1))
+    chance = Departure(kind="departure", risk_per_year={"death": exactly("30%")})  # type: ignore[arg-type]
+    assert not estimand.heeds_leaving(chance) and while_on("death").heeds_leaving(chance)
+    attends = {"everyone_attends": estimand.everyone_attends}
+    score = Model().potential(NAMES, EFFECT, A, SCHEDULE, STREAMS, REPLICATE, **attends)
+    np.testing.assert_array_equal(estimand.realised_value(NAMES, A, score, None), value(estimand, leaving(left)))
