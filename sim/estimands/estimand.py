@@ -81,7 +81,7 @@ def realised_inflation(reported: Floats, score: Floats, allocation: Allocation) 
     """(K, R) what demand inflation adds to the difference of the contrast's arms at the final visit.
 
     reported : (K, R, N, T) scores of the trial itself.  score : (2, K, R, N, T) potential scores without inflation; in
-    the own arm, with the attendance there was, they differ from `reported` by it alone. A ceiling takes part of it away.
+    the own arm, with the attendance there was, they differ from `reported` by it alone. A ceiling takes part of it.
     """
     contrast, final = allocation.contrast, reported[..., -1]
     if contrast.control is None:
@@ -145,8 +145,8 @@ class Estimand(Part, ABC):
         """(K, R) the estimand's value in these very draws, under the alternative: mean over all participants.
 
         score : (2, K, R, N, T) potential scores in either arm, with `everyone_attends` as it is here.  absence : who
-        would leave in either; None where nobody's leaving matters. The strata have their declared shares. Its mean over replicates is the value that
-        estimates are compared with; under a null the value is 0.
+        would leave in either, None where nobody's leaving matters. The strata have their declared shares. Its mean over
+        replicates is the value that estimates are compared with; under a null the value is 0.
         """
         control, treated = self.measured(score, absence)
         return np.asarray(np.average(treated - control, axis=-1, weights=declared_weight(names, allocation)))
