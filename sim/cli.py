@@ -7,8 +7,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,16 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import InvalidInput, NextTrialError, Problem
+from sim.terminal import console, progress
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from rich.console import Console
-
     from sim.scenario.load import Scenario
 
-WIDTH = 120
-LOG_SECONDS = 5.0
 WARN_FAILURES, STOP_FAILURES = 0.01, 0.05
 
 app = typer.Typer(add_completion=True, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -111,9 +106,8 @@ def evidence(
         tables = evidence_tables(study, reading, frozenset(skip or ()))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    console = _console()
     for table in tables:
-        console.print(table)
+        console().print(table)
 
 
 @app.command()
@@ -159,7 +153,7 @@ def calendar(
         typer.echo(json.dumps(calendar_json(scenario, design, number), indent=2, allow_nan=False))
     else:
         for part in calendar_tables(scenario, design, number):
-            _console().print(part)
+            console().print(part)
     if out is None:
         return
     if out.suffix == ".csv":
@@ -178,15 +172,15 @@ def _scan(
     from sim.run.scan import scan as scan_dates
 
     starts = _dates(scan, step)
-    with _progress(f"{scenario.name}, {len(starts)} dates", quiet=False) as progress:
-        frame = scan_frame(scan_dates(scenario, design, starts, _n_worker(workers), progress))
+    with progress(scenario.name, "dates") as tell:
+        frame = scan_frame(scan_dates(scenario, design, starts, _n_worker(workers), tell))
     table = frame.to_csv(index=False, lineterminator="\n")
     if output is CalendarFormat.json:
         typer.echo(frame.to_json(orient="records", indent=2))
     elif output is CalendarFormat.csv:
         typer.echo(table, nl=False)
     else:
-        _console().print(scan_table(scenario, design, frame))
+        console().print(scan_table(scenario, design, frame))
     if out is not None and out.suffix == ".csv":
         out.write_text(table, encoding="utf-8")
     elif out is not None:
@@ -266,14 +260,14 @@ def run(
     if explain:
         from sim.report.explain import explain_table
 
-        _console(stderr=output is Format.json).print(explain_table(scenario))
+        console(stderr=output is Format.json).print(explain_table(scenario))
     store = Store(out or Path("results") / scenario.name, scenario)
     began = time.perf_counter()
     if not quiet:
         _announce_compilation()
     try:
-        with _progress(scenario.name, quiet=quiet) as progress:
-            result = run_job(scenario, store, n_worker, progress, new_run=new_run)
+        with progress(scenario.name, quiet=quiet) as tell:
+            result = run_job(scenario, store, n_worker, tell, new_run=new_run)
     except KeyboardInterrupt:
         typer.echo("interrupted; finished blocks are kept: call it again, without --new-run, to go on", err=True)
         raise typer.Exit(130) from None
@@ -301,7 +295,7 @@ def _show_preview(scenario: Any, output: Format) -> None:
     if output is Format.json:
         typer.echo(json.dumps({"preview": preview_rows(scenario)}, indent=2, allow_nan=False))
     else:
-        _console().print(preview_table(scenario))
+        console().print(preview_table(scenario))
 
 
 @app.command()
@@ -413,7 +407,7 @@ def analyse(
     if output is Format.json:
         typer.echo(json.dumps(analysis_json(result), indent=2, allow_nan=False))
     else:
-        _console().print(analysis_tables(result))
+        console().print(analysis_tables(result))
     if result.is_failed:
         raise typer.Exit(1)
 
@@ -424,7 +418,7 @@ def _show(result: Any, folder: Path, output: Format, *, quiet: bool, seconds: fl
     if output is Format.json:
         typer.echo(json.dumps(designs_json(result), indent=2, allow_nan=False))
     elif not quiet:
-        _console().print(run_tables(result))
+        console().print(run_tables(result))
         done = (
             f"{result.n_computed} blocks computed in {seconds:.0f} s" if result.n_computed else "all blocks were there"
         )
@@ -458,52 +452,6 @@ def _check_name(option: str, name: str, known: list[str]) -> None:
         from sim.scenario.nearest import known_names
 
         raise typer.BadParameter(f"found {name!r}; {known_names(name, known)}", param_hint=option)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    return console if console.is_terminal and console.width >= WIDTH else Console(width=WIDTH, stderr=stderr)
-
-
-@contextmanager
-def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on a terminal; elsewhere one plain line every few seconds."""
-    if quiet:
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _plain_progress(name)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("blocks, left:"),
-        TimeRemainingColumn(), console=console,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _plain_progress(name: str) -> Callable[[int, int], None]:
-    began = last = time.perf_counter()
-    first: int | None = None
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last, first
-        first = done if first is None else first
-        now = time.perf_counter()
-        if now - last >= LOG_SECONDS or done == total:
-            last = now
-            left = (now - began) / max(done - first, 1) * (total - done)
-            typer.echo(f"{name}: {done} of {total} blocks, {left:.0f} s left", err=True)
-
-    return tell
 
 
 def main() -> None:

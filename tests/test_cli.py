@@ -269,6 +269,7 @@ def test_doctor_as_text_and_json():
 
 
 def test_preview_as_json_writes_nothing(tmp_path):
+    nexttrial("run", PLAIN, "--preview", cwd=tmp_path)  # which compiles if nothing has yet, and says so
     done = nexttrial("run", PLAIN, "--preview", "--format", "json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     rows = json.loads(done.stdout)["preview"]

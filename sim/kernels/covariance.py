@@ -364,11 +364,13 @@ class _Entries:
     row: list[tuple[int, int, int, int, int, float, list[tuple[int, float]]]] = field(default_factory=list)
 
     def add(self, first: int, second: int, at: tuple[int, int, int], formula: Formula, index: dict[str, int]) -> None:
+        """The terms of one entry: of parameters first and second (in a derivative), at (class, visit, visit)."""
         for key, x in formula.term.items():
             if x != 0:
                 self.row.append((first, second, *at, x, [(index[name], e) for name, e in key]))
 
     def arrays(self) -> Monomials:
+        """All terms in order, as the arrays that kernels read."""
         rows = sorted(self.row, key=lambda r: r[:5])
         factors = [f for r in rows for f in r[6]] + [(0, 1.0)]  # one more, never used
         start = np.cumsum([0] + [len(r[6]) for r in rows])

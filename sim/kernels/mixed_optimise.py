@@ -48,6 +48,7 @@ class Room(NamedTuple):
 
 @kernel
 def climbing_room(m):  # type: ignore[no-untyped-def]
+    """Arrays that one climb over m parameters works in; see Room for their shapes."""
     return Room(
         np.zeros((m, m)),
         np.zeros((m + 1, m + 1)),

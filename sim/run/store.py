@@ -119,7 +119,7 @@ def _code_state() -> str:
     root = Path(__file__).parents[1]
     state = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        if path.name not in ("cli.py", "__main__.py") and path.parent.name != "report":
+        if path.name not in ("cli.py", "terminal.py", "__main__.py") and path.parent.name != "report":
             state.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return state.hexdigest()
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from sim.cli import WIDTH
 from sim.report.consort import consort_figure
 from sim.report.figures import power_figure
 from sim.report.gantt import gantt
@@ -25,6 +24,7 @@ from sim.run.local import n_worker
 from sim.run.scan import dates_between, scan
 from sim.run.store import Store
 from sim.scenario.load import Scenario, read_scenario
+from sim.terminal import WIDTH
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference"
