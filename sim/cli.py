@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,9 @@ from sim.terminal import console, progress
 if TYPE_CHECKING:
     from datetime import date
 
+    from sim.run.job import Executor
+    from sim.run.store import Store
+    from sim.run.tables import Result
     from sim.scenario.load import Scenario
 
 WARN_FAILURES, STOP_FAILURES = 0.01, 0.05
@@ -230,11 +234,32 @@ def run(
     replicates: Annotated[
         int | None, typer.Option(min=1, help="Replicates per design, in place of the file's.")
     ] = None,
+    mcse: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=0.5, help="As many replicates as bring every Monte Carlo error to this or below."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, in place of the file's.")] = None,
     workers: Annotated[str, typer.Option(help="Number of processes, or auto.")] = "auto",
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler: tcp://host:port, tls://host:port or local.")
+    ] = None,
+    dask_tls: Annotated[
+        str | None, typer.Option(metavar="CA,CERT,KEY", help="With --dask tls://: three files, divided by commas.")
+    ] = None,
+    dask_insecure: Annotated[
+        bool, typer.Option("--dask-insecure", help="Allow an unencrypted scheduler beyond this machine.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Result folder [default: results/<scenario name>].")] = None,
     design: Annotated[list[str] | None, typer.Option(help="Run only this design; may be given again.")] = None,
     new_run: Annotated[bool, typer.Option("--new-run", help="Replace what the result folder holds.")] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Keep the designs in the folder that are as they were; add the others.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it takes: time, memory, disk, expected error.")
+    ] = False,
+    budget: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Ask before a run that takes longer.")] = 1.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Run it whatever it takes.")] = False,
     allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Accept more than 5% failed fits.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say first which kernel fits what, and why.")] = False,
@@ -243,16 +268,23 @@ def run(
     ] = False,
     output: FormatOption = Format.text,
 ) -> None:
-    """The power of every design: simulates, analyses, writes a result folder, prints the table."""
+    """The power of every design: simulates, analyses, writes a result folder, prints the table.
+
+    Interrupted, it keeps every finished block; the same command goes on from there. With more replicates it adds them.
+    """
     n_worker = _n_worker(workers)
-    from sim.run.job import run as run_job
+    if replicates is not None and mcse is not None:
+        raise typer.BadParameter("it chooses the number of replicates: leave --replicates out", param_hint="--mcse")
+    executor = _executor(dask, dask_tls, n_worker, insecure=dask_insecure)
+    from sim.run.stopping import FIRST
     from sim.run.store import Store
     from sim.scenario.load import read_scenario
 
     scenario = read_scenario(file)
     for name in design or ():
         _check_name("--design", name, list(scenario.file.designs))
-    scenario = scenario.with_changes(replicates=replicates, seed=seed, designs=design or None)
+    n_replicate = FIRST if mcse is not None else replicates
+    scenario = scenario.with_changes(replicates=n_replicate, seed=seed, designs=design or None)
     if preview:
         _announce_compilation("preview.")
         _show_preview(scenario, output)
@@ -261,26 +293,131 @@ def run(
         from sim.report.explain import explain_table
 
         console(stderr=output is Format.json).print(explain_table(scenario))
-    store = Store(out or Path("results") / scenario.name, scenario)
+    say = _say_nothing if quiet else partial(typer.echo, err=True)
+    store = Store(out or Path("results") / scenario.name, scenario, say)
+    if dry_run:
+        _show_estimate(scenario, n_worker, mcse, output)
+        return
+    _ask(scenario, store.folder, n_worker, budget, yes=yes)
     began = time.perf_counter()
     if not quiet:
         _announce_compilation()
+    result = _run(scenario, store, executor, mcse, output, new_run=new_run, extend=extend, quiet=quiet)
+    _show(result, store.folder, output, quiet=quiet, seconds=time.perf_counter() - began)
+    _judge_failures(result.failure_rate, allowed=allow_failures)
+
+
+def _run(
+    scenario: Scenario, store: Store, executor: Executor, mcse: float | None, output: Format, *,
+    new_run: bool, extend: bool, quiet: bool,
+) -> Result:  # fmt: skip
+    """The finished run with its pictures. One that stops early prints what there is, as PARTIAL, and exits."""
+    from sim.run.interrupt import Terminated, sigterm_as_interrupt
+    from sim.run.job import Stopped
+    from sim.run.job import run as run_job
+
     try:
-        with progress(scenario.name, quiet=quiet) as tell:
-            result = run_job(scenario, store, n_worker, tell, new_run=new_run)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished blocks are kept: call it again, without --new-run, to go on", err=True)
-        raise typer.Exit(130) from None
+        with sigterm_as_interrupt(), progress(scenario.name, quiet=quiet) as tell:
+            result = run_job(scenario, store, executor, tell, new_run=new_run, extend=extend, mcse=mcse)
+            if result.n_computed:
+                _draw(result, store.folder)
+            return result
+    except Stopped as stopped:
+        _show_partial(stopped.partial, output, quiet=quiet)
+        if isinstance(stopped.cause, NextTrialError):
+            raise stopped.cause from None
+        code = 143 if isinstance(stopped.cause, Terminated) else 130
+    except KeyboardInterrupt as error:
+        code = 143 if isinstance(error, Terminated) else 130
+    typer.echo("interrupted; finished blocks are kept: give the same command, without --new-run, to go on", err=True)
+    raise typer.Exit(code)
+
+
+def _draw(result: Result, folder: Path) -> None:
     from sim.report.consort import consort_figure
     from sim.report.figures import power_figure
 
-    if scenario.has_control:
-        power_figure(result, store.folder)
-    for name in scenario.file.designs:
-        consort_figure(result, name, store.folder / f"flow_{name}.svg")
-    store.write_manifest("complete", timing={"seconds": round(time.perf_counter() - began, 1), "workers": workers})
-    _show(result, store.folder, output, quiet=quiet, seconds=time.perf_counter() - began)
-    _judge_failures(result.failure_rate, allowed=allow_failures)
+    if result.scenario.has_control:
+        power_figure(result, folder)
+    for name in result.scenario.file.designs:
+        consort_figure(result, name, folder / f"flow_{name}.svg")
+
+
+def _executor(address: str | None, tls: str | None, workers: int, *, insecure: bool) -> Executor:
+    """Where blocks are computed: here, or by a Dask scheduler that nobody can listen to."""
+    from sim.run.local import Local
+
+    if address is None:
+        if tls is not None or insecure:
+            raise typer.BadParameter("only with --dask ADDRESS", param_hint="--dask-tls" if tls else "--dask-insecure")
+        return Local(workers)
+    if address != "local" and not re.fullmatch(r"(tcp|tls)://[^\s:]+:\d+", address):
+        message = f"found {address!r}; needed: tcp://host:port, tls://host:port or local"
+        raise typer.BadParameter(message, param_hint="--dask")
+    from sim.run.dask import Dask, Tls, is_private
+
+    if address != "local" and not (is_private(address) or insecure):
+        message = (
+            f"{address} is neither encrypted nor on this machine: whoever reaches it can run code there. Use tls:// "
+            "with --dask-tls, or --dask-insecure on a network that you trust"
+        )
+        raise typer.BadParameter(message, param_hint="--dask")
+    if tls is None:
+        return Dask(address, workers)
+    files = [Path(part) for part in tls.split(",")]
+    if len(files) != 3 or not all(path.is_file() for path in files):
+        raise typer.BadParameter(f"found {tls!r}; three files: CA,CERT,KEY", param_hint="--dask-tls")
+    return Dask(address, workers, Tls(*files))
+
+
+def _ask(scenario: Scenario, folder: Path, workers: int, budget: float, *, yes: bool) -> None:
+    """Ask before a run that takes more than the budget, on a terminal; refuse it elsewhere."""
+    from sim.errors import TooLarge
+    from sim.run.pilot import LONG, guess, measure, obstacle
+
+    if yes:
+        return
+    estimate, limit = guess(scenario, workers), budget * 3600
+    if LONG < estimate.seconds < 1000 * limit:
+        estimate = measure(scenario, workers)
+    why = obstacle(estimate, folder, limit)
+    if not why:
+        return
+    if not sys.stdin.isatty():
+        raise TooLarge(f"not begun: {why}. Ask for less, raise --budget, or give --yes.")
+    typer.confirm(f"{why}. Begin?", abort=True, err=True)
+
+
+def _show_estimate(scenario: Scenario, workers: int, mcse: float | None, output: Format) -> None:
+    from sim.report.estimate import estimate_json, estimate_table
+    from sim.run.pilot import LONG, guess, measure
+    from sim.run.stopping import expected
+
+    if mcse is not None:
+        scenario = scenario.with_changes(replicates=expected(mcse))
+    found = guess(scenario, workers)
+    if found.seconds < 10_000 * LONG:
+        found = measure(scenario, workers)
+    if output is Format.json:
+        typer.echo(json.dumps(estimate_json(found, workers), indent=2, allow_nan=False))
+    else:
+        console().print(estimate_table(found, workers))
+
+
+def _show_partial(result: Result | None, output: Format, *, quiet: bool) -> None:
+    """What is known of a run that stopped, labelled so."""
+    if result is None or quiet or output is Format.json:
+        return
+    from sim.report.tables import run_tables
+
+    finished = ", ".join(f"{name} {n:,}" for name, n in result.n_replicate.items())
+    typer.echo(f"PARTIAL: replicates finished of {result.scenario.file.replicates:,}: {finished}")
+    console().print(run_tables(result))
+    typer.echo("PARTIAL: the run above is not complete")
+
+
+def _say_nothing(text: str) -> None:
+    """For --quiet."""
 
 
 def _announce_compilation(kernel: str = "") -> None:

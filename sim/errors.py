@@ -46,6 +46,28 @@ class NotResumable(NextTrialError):
     exit_code = 4
 
 
+class InUse(NotResumable):
+    """A result folder that another process is working in, or one that cannot be locked against it."""
+
+
+class DiskFull(NextTrialError):
+    """No room for a block; those before it are safe."""
+
+    exit_code = 4
+
+
+class WorkersLost(NextTrialError):
+    """Blocks that could not be computed because the processes or machines that tried are gone."""
+
+    exit_code = 4
+
+
+class TooLarge(NextTrialError):
+    """A request beyond the stated budget of time, memory or disk, and nobody said yes to it."""
+
+    exit_code = 2
+
+
 class TooManyFailures(NextTrialError):
     """More than 5% of the fits failed; the numbers are on disk but are not a headline."""
 

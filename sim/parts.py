@@ -65,6 +65,14 @@ class Assumption(Part, Generic[Value]):
             )
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to another process without its type parameter, which there would be another class of that name."""
+        return _as_it_was, (dict(self),)
+
+
+def _as_it_was(values: dict[str, Any]) -> Assumption[Any]:
+    return Assumption[Any].model_construct(**values)
+
 
 class Registry:
     """The parts of one family, by the name that scenarios use."""

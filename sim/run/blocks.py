@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,17 @@ class Realisation:
     operations: Operations
 
 
-def blocks_of(design: str, n_replicate: int, n_calendar: int) -> list[Block]:
-    """The blocks that make up replicates 0 .. n_replicate - 1, SPAN replicates in N_PART blocks at a time."""
-    blocks = [
-        Block(design, first, min(SPAN, n_replicate - first), part, N_PART, n_calendar)
-        for first in range(0, n_replicate, SPAN)
-        for part in range(N_PART)
-    ]
-    return [block for block in blocks if len(block.replicate)]
+def blocks_of(design: str, n_replicate: int, n_calendar: int, first: int = 0) -> Iterator[Block]:
+    """The blocks that make up replicates first .. n_replicate - 1, in N_PART blocks for each span.
+
+    Spans are replicates 0 .. SPAN - 1, SPAN .. 2 SPAN - 1 and so on, wherever `first` is: what is added up span by span
+    is the same however the replicates came to be stored.
+    """
+    while first < n_replicate:
+        size = min(SPAN - first % SPAN, n_replicate - first)
+        blocks = (Block(design, first, size, part, N_PART, n_calendar) for part in range(N_PART))
+        yield from (block for block in blocks if len(block.replicate))
+        first += size
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,166 +2,177 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import pandas as pd
 
-from sim.estimands.estimand import OnAverage
-from sim.evaluate.calendars import spread
-from sim.evaluate.medians import medians
-from sim.evaluate.multiplicity import family
-from sim.evaluate.performance import summarise
+from sim.errors import WorkersLost
 from sim.run.blocks import Block
-from sim.run.flow import flow_table
-from sim.run.local import Progress, all_blocks, in_processes, let_go, run_blocks
-from sim.run.store import Store
+from sim.run.journal import Journal
+from sim.run.packed import Packed
+from sim.run.stopping import calendars_bind, largest_error, next_replicates
+from sim.run.store import Store, Stored
+from sim.run.tables import TABLES, Result, evaluate, together
 from sim.scenario.load import Scenario
-from sim.trial import TRUTHS, Names
+
+Progress = Callable[[int, int], None]
+PARTIAL, PARTIAL_SECONDS = "summary.partial.csv", 3.0
+"""The summary of a run that was told to stop, and the seconds there are for it: five later the run must be gone."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """The tables of a run, as data frames: summary.csv, designs.csv, estimands.csv and flow.csv."""
+class Executor(Protocol):
+    """Where blocks are computed. `workers` : processes of this machine, for the tables."""
 
-    scenario: Scenario
-    summary: pd.DataFrame
-    designs: pd.DataFrame
-    estimands: pd.DataFrame
-    flow: pd.DataFrame
-    n_computed: int
+    workers: int
 
-    @property
-    def failure_rate(self) -> float:
-        """Largest share of failed fits in any design x outcome x analysis x truth."""
-        return float((self.summary["n_failed"] / self.summary["n_replicate"]).max())
+    def blocks(self, scenario: Scenario, blocks: list[Block], journal: Journal) -> Iterator[Packed]:
+        """The blocks as they are finished, in any order."""
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End what was started for it."""
 
 
-def run(scenario: Scenario, store: Store, workers: int, progress: Progress, *, new_run: bool) -> Result:
-    """Compute what is missing, summarise everything, write the result folder."""
-    store.open(new_run=new_run)
-    n_computed = run_blocks(scenario, store, workers, progress)
-    result = evaluate(scenario, store, n_computed, workers)
-    let_go(workers)
-    for name in ("summary", "designs", "estimands", "flow"):
+class Stopped(Exception):
+    """A run that ended before it was complete: why, and the tables of what was finished; None where nothing was."""
+
+    def __init__(self, cause: BaseException, partial: Result | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.partial = partial
+
+
+def run(
+    scenario: Scenario,
+    store: Store,
+    executor: Executor,
+    progress: Progress,
+    *,
+    new_run: bool = False,
+    extend: bool = False,
+    mcse: float | None = None,
+) -> Result:
+    """Compute what is missing, summarise everything, write the result folder.
+
+    mcse : go on, beyond the scenario's replicates, until every Monte Carlo standard error is at most this.
+    Whatever ends it, the blocks that were finished are safe, and the same call goes on from them. Raises Stopped, with
+    the tables of what there is, if it is interrupted or blocks are left that nobody could compute.
+    """
+    store.open(new_run=new_run, extend=extend)
+    try:
+        result = _stage(scenario, store, executor, progress)
+        while mcse is not None and (n := next_replicates(result.summary, mcse)):
+            store.journal.note("extended", f"error above {mcse:g}: on to {n:,} replicates", replicates=n)
+            store.reach(n)
+            result = _stage(scenario, store, executor, progress)
+        if mcse is not None and (reached := largest_error(result.summary)) > mcse:
+            store.journal.note("calendars bind", calendars_bind(reached, mcse), reached=reached)
+        executor.close()
+        return result
+    except BaseException as error:
+        executor.close(at_once=True)
+        store.journal.note("stopped", why=type(error).__name__)
+        if isinstance(error, KeyboardInterrupt | WorkersLost):
+            raise Stopped(error, _partial(scenario, store)) from error
+        raise
+    finally:
+        store.close()
+
+
+def _stage(scenario: Scenario, store: Store, executor: Executor, progress: Progress) -> Result:
+    """Everything up to the replicates that the store is asked for."""
+    blocks = _blocks(scenario, store)
+    missing = [block for block in blocks if not store.has(block)]
+    if not missing and (finished := _finished(scenario, store)):
+        return finished
+    n_there = len(blocks) - len(missing)
+    store.write_manifest("partial")
+    aloud = f"resumed: {n_there} of {len(blocks)} blocks are there" if n_there else ""
+    store.journal.note("resumed" if n_there else "started", aloud, blocks=len(blocks), missing=len(missing))
+    began = time.perf_counter()
+    _compute(scenario, store, executor, missing, len(blocks), progress)
+    result = evaluate(_as_far_as(scenario, store), store.stored(), len(missing), executor.workers)
+    for name in TABLES:
         store.write_table(f"{name}.csv", getattr(result, name))
+    store.forget(PARTIAL)
+    seconds = round(time.perf_counter() - began, 1)
+    done = {"content": store.content(), "tables": _table_sums(store), "timing": {"seconds": seconds}}
+    store.write_manifest("complete", **done)
+    store.journal.note("finished", seconds=seconds, blocks=len(blocks))
     return result
 
 
-class Kept(Protocol):
-    """Where the finished blocks of a run are."""
-
-    def rows(self, blocks: list[Block], analysis: str) -> pd.DataFrame:
-        """The rows of one analysis in these blocks."""
-
-    def flow(self, blocks: list[Block]) -> pd.DataFrame:
-        """Who was due and seen in every replicate of these blocks."""
+def _blocks(scenario: Scenario, store: Store) -> list[Block]:
+    """Every block of every design, the largest designs first, so that no worker ends long after the others."""
+    plans = scenario.file.designs
+    by_size = sorted(plans, key=lambda design: plans[design].n_planned, reverse=True)
+    return [block for design in by_size for block in store.blocks(design)]
 
 
-def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int = 1) -> Result:
-    """Summaries of the finished blocks, design by design."""
-    each = ((scenario, store, design) for design in scenario.file.designs)
-    by_design = list(in_processes(_evaluate_design, each, workers))
-    summary, designs, estimands, flow = (pd.concat(x, ignore_index=True) for x in zip(*by_design, strict=True))
-    return Result(scenario, summary, designs, estimands, flow, n_computed)
+def _compute(
+    scenario: Scenario, store: Store, executor: Executor, missing: list[Block], n_block: int, progress: Progress
+) -> None:
+    """Store every block that is missing as it comes; a block that comes twice is the same block."""
+    waiting = set(missing)
+    progress(n_block - len(waiting), n_block)
+    for packed in executor.blocks(scenario, missing, store.journal):
+        if packed.block in waiting:
+            store.put(packed)
+            waiting.discard(packed.block)
+            progress(n_block - len(waiting), n_block)
 
 
-def _evaluate_design(
-    scenario: Scenario, store: Kept, design: str
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Summary, row of designs.csv, estimands and flow of one design; one analysis's rows are in memory at a time."""
-    hypotheses, n_calendar = scenario.file.hypotheses, scenario.file.calendars
-    blocks = [block for block in all_blocks(scenario) if block.design == design]
-    flow = store.flow(blocks)
-    estimands = estimand_table(scenario, design, flow)
-    summary = []
-    for analysis in scenario.file.analyses:
-        rows = store.rows(blocks, analysis)
-        alpha, sides = hypotheses.alpha, hypotheses.sides
-        summary.append(summarise(rows, estimands, alpha, sides, n_calendar))
-        summary.append(medians(rows))
-        summary.append(family(rows, hypotheses.multiplicity, alpha, estimands, sides, n_calendar))
-    row = pd.DataFrame([design_row(design, flow, n_calendar)])
-    return pd.concat(summary, ignore_index=True), row, estimands, flow_table(design, flow, n_calendar)
+def _finished(scenario: Scenario, store: Store) -> Result | None:
+    """The tables of a run that is complete, as they lie there; None if a block or a table is not what it was."""
+    found = store.manifest()
+    is_whole = found.get("state") == "complete" and found.get("content") == store.content()
+    if not is_whole or found.get("tables") != _table_sums(store):
+        return None
+    table = {name: store.read_table(f"{name}.csv") for name in TABLES}
+    n_replicate = dict.fromkeys(scenario.file.designs, store.n_replicate)
+    return Result(_as_far_as(scenario, store), **table, n_computed=0, n_replicate=n_replicate)
 
 
-def estimand_table(scenario: Scenario, design: str, flow: pd.DataFrame) -> pd.DataFrame:
-    """A row per outcome x truth: the estimand's true value and what it is made of, in baseline SDs; the value in points
-    as well where an outcome declares what an SD is in them.
-
-    Where the value comes from the replicates' draws it is their mean, and what it is made of is as if nobody left and
-    scores had no bounds; `window` is what the windows make of the arms' difference at the final visit. flow : a row per
-    replicate, over which what the calendars make of the arms is averaged.
-    """
-    plan, file, names = scenario.design(design), scenario.file, scenario.names
-    arms, contrast = plan.arm_list, plan.contrast_arms
-    mean = flow.mean(numeric_only=True)
-    average = OnAverage(
-        window=float(mean["window_difference"]),
-        buffering=float(mean["buffering_difference"]),
-        dose=mean[[f"dose|{arm.name}" for arm in arms]].to_numpy(),
-        has_villages=bool(flow["has_villages"].iloc[0]),
-    )
-    value = file.estimand.true_value(file.model, names, scenario.effect, arms, contrast, average)
-    error = None
-    if f"true_value|{names.outcome[0]}" in flow:
-        drawn, inflation = (flow[[f"{name}|{o}" for o in names.outcome]] for name in ("true_value", "inflation"))
-        value = replace(value, true_value=drawn.mean().to_numpy(), demand_inflation=inflation.mean().to_numpy())
-        calendar, one_cell = flow["replicate"].to_numpy() % file.calendars, np.zeros(len(flow), dtype=np.int64)
-        growth = [spread(x, one_cell, 1, calendar).growth[0] for x in drawn.to_numpy().T]
-        error = (drawn.std() * np.sqrt(np.array(growth) / len(drawn))).to_numpy()
-    rows: list[dict[str, Any]] = []
-    for truth, components in zip(TRUTHS, (value, value.under_null()), strict=True):
-        rows += _by_outcome(design, truth, scenario.names, vars(components))
-    table = pd.DataFrame(rows)
-    if error is not None:
-        table["true_value_mcse"] = np.where(table["truth"] == "null", 0.0, np.tile(error, len(TRUTHS)))
-    if points := file.model.points():
-        table["sd_points"] = table["outcome"].map({outcome: sd for outcome, (_, sd) in points.items()})
-        table["true_value_points"] = table["true_value"] * table["sd_points"]
-    return table
+def _as_far_as(scenario: Scenario, store: Store) -> Scenario:
+    """The scenario with as many replicates as the folder is to hold."""
+    return scenario.with_changes(replicates=store.n_replicate)
 
 
-def _by_outcome(design: str, truth: str, names: Names, components: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"design": design, "outcome": outcome, "truth": truth} | {key: float(v[k]) for key, v in components.items()}
-        for k, outcome in enumerate(names.outcome)
-    ]
+def _table_sums(store: Store) -> dict[str, str]:
+    return store.sums([f"{name}.csv" for name in TABLES])
 
 
-MEANS = (
-    "n_participant", "n_cluster", "n_district", "n_visit_planned", "n_visit_observed", "share_observed_final",
-    "share_observed_final_trained", "share_observed_final_untreated", "share_final_in_window", "team_days",
-    "travel_days", "n_appointment", "interviewer_days",
-)  # fmt: skip
+def _partial(scenario: Scenario, store: Store) -> Result | None:
+    """The tables of the designs that there is time to summarise."""
+    until, done = _Until(store.stored(), time.perf_counter() + PARTIAL_SECONDS), []
+    for design in scenario.file.designs:
+        try:
+            done.append(evaluate(scenario.with_changes(designs=[design]), until, 0, 1))
+        except TimeoutError:
+            break
+    result = together(scenario, done) if done else None
+    if result is not None:
+        store.write_table(PARTIAL, result.summary)
+    return result
 
 
-def design_row(design: str, flow: pd.DataFrame, n_calendar: int) -> dict[str, Any]:
-    """One row of designs.csv: means over replicates, each random one with its Monte Carlo standard error.
+@dataclass(frozen=True)
+class _Until:
+    """Rows as long as there is time."""
 
-    Replicates on one calendar share its people and dates, so the error is that of a mean over calendars. Dates are
-    medians: a mean could fall on a day on which nobody is trained.
-    """
-    row: dict[str, Any] = {"design": design}
-    by_window = [c for c in map(str, flow) if re.fullmatch("share_.*_in_.*", c) and c not in MEANS]
-    for column in (*MEANS, *by_window):
-        row |= _mean_and_mcse(column, flow[column], flow["replicate"] % n_calendar)
-    row |= {"start_date": _date(flow["start_day"]), "last_visit_date": _date(flow["last_visit_day"])}
-    row |= {"end_date": _date(flow["end_day"])}
-    duration = flow["last_visit_day"] - flow["start_day"]
-    row |= _mean_and_mcse("duration_days", duration, flow["replicate"] % n_calendar)
-    return row | {"cost": None, "currency": None}
+    store: Stored
+    moment: float
 
+    def rows(self, design: str, analysis: str) -> Iterator[pd.DataFrame]:
+        return self._in_time(self.store.rows(design, analysis))
 
-def _mean_and_mcse(name: str, value: pd.Series[float], calendar: pd.Series[int]) -> dict[str, float]:
-    by_calendar = value.groupby(calendar).mean()
-    found = {name: float(value.mean())}
-    if len(by_calendar) > 1 and value.min() < value.max():
-        found[f"{name}_mcse"] = float(by_calendar.std() / np.sqrt(len(by_calendar)))
-    return found
+    def flow(self, design: str) -> Iterator[pd.DataFrame]:
+        return self._in_time(self.store.flow(design))
 
-
-def _date(day: pd.Series[int]) -> str:
-    return str(np.datetime64(int(day.quantile(0.5, interpolation="lower")), "D"))
+    def _in_time(self, spans: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for span in spans:
+            if time.perf_counter() > self.moment:
+                raise TimeoutError
+            yield span

@@ -1,59 +1,75 @@
-"""Blocks in parallel on this machine, stored as they finish. The parent writes; workers only compute."""
+"""Blocks in parallel processes of this machine. A process that dies costs what it was at, never the run."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import joblib
-import pandas as pd
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from sim.run.blocks import Block, blocks_of, simulate_block
-from sim.run.store import Store
+from sim.run.blocks import Block
+from sim.run.journal import Journal
+from sim.run.packed import Packed, compute
+from sim.run.quarantine import ALONE_AFTER, Quarantine
 from sim.scenario.load import Scenario
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
-def all_blocks(scenario: Scenario) -> list[Block]:
-    """Every block of every design, the largest designs first, so that no worker ends long after the others."""
-    plans = scenario.file.designs
-    by_size = sorted(plans, key=lambda design: plans[design].n_planned, reverse=True)
-    return [b for design in by_size for b in blocks_of(design, scenario.file.replicates, scenario.file.calendars)]
+class Local:
+    """joblib's loky processes; with one worker, this process. work : what is done to a block."""
+
+    def __init__(self, workers: int, work: Callable[[Scenario, Block], Packed] = compute) -> None:
+        self.workers = workers
+        self.work = work
+
+    def blocks(self, scenario: Scenario, blocks: list[Block], journal: Journal) -> Iterator[Packed]:
+        """The blocks as they are finished; with one worker, in order.
+
+        When a process dies, loky ends them all: what the others were at is computed again, one block at a time, so that
+        the next death has one cause. Raises WorkersLost, after all other blocks, if a block ended three.
+        """
+        if self.workers == 1:
+            yield from (self.work(scenario, block) for block in blocks)
+            return
+        waiting, quarantine = dict.fromkeys(blocks), Quarantine(journal)
+        while waiting:
+            suspect = next((block for block in waiting if quarantine.deaths[block] >= ALONE_AFTER), None)
+            batch = list(waiting) if suspect is None else [suspect]
+            try:
+                tasks = ((scenario, block) for block in batch)
+                for packed in in_processes(self.work, tasks, self.workers, in_order=False):
+                    del waiting[packed.block]
+                    yield packed
+            except TerminatedWorkerError as error:
+                begun = [block for block in batch if block in waiting][: self.workers]
+                journal.note(
+                    "worker lost",
+                    f"a worker was lost ({_exit_codes(error)}); {len(waiting)} blocks go on with new ones",
+                    blocks=[block.name for block in begun],
+                )
+                for block in quarantine.died(begun):
+                    del waiting[block]
+        quarantine.report()
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End the processes: idle, they would keep their memory."""
+        if self.workers > 1:
+            get_reusable_executor().shutdown(wait=not at_once, kill_workers=at_once)
 
 
-def run_blocks(scenario: Scenario, store: Store, workers: int, progress: Progress) -> int:
-    """Compute and store every block that is not there yet; returns how many were. Calls progress(done, of)."""
-    blocks = all_blocks(scenario)
-    missing = [block for block in blocks if not store.has(block)]
-    progress(len(blocks) - len(missing), len(blocks))
-    for done, (block, rows, flow) in enumerate(_compute(scenario, missing, workers), start=1):
-        store.put(block, rows, flow)
-        progress(len(blocks) - len(missing) + done, len(blocks))
-    return len(missing)
-
-
-def _simulate(scenario: Scenario, block: Block) -> tuple[Block, pd.DataFrame, pd.DataFrame]:
-    return block, *simulate_block(scenario, block)
-
-
-def _compute(
-    scenario: Scenario, blocks: list[Block], workers: int
-) -> Iterator[tuple[Block, pd.DataFrame, pd.DataFrame]]:
-    """The blocks as they are finished; with one worker, in order."""
-    return in_processes(_simulate, ((scenario, block) for block in blocks), workers, in_order=False)
+def _exit_codes(error: Exception) -> str:
+    """`SIGKILL(-9)` of loky's message, if it says so."""
+    text = str(error)
+    return text[text.index("{") + 1 : text.index("}")] if "{" in text and "}" in text else "no exit code"
 
 
 def in_processes(
     function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int, *, in_order: bool = True
 ) -> Iterator[T]:
-    """function(*one) for each one of the arguments, as they are finished; with one worker, in this process.
-
-    The processes stay for the next call, until `let_go`.
-    """
+    """function(*one) for each one of the arguments, as they are finished; with one worker, in this process."""
     if workers == 1:
         yield from (function(*one) for one in arguments)
         return
@@ -63,14 +79,6 @@ def in_processes(
         yield from joblib.Parallel(n_jobs=workers, return_as=order, batch_size=1)(tasks)
 
 
-def let_go(workers: int) -> None:
-    """End the processes: idle, they would keep their memory."""
-    if workers > 1:
-        get_reusable_executor().shutdown()
-
-
 def n_worker(asked: str) -> int:
-    """`auto` is the number of cores this process may use."""
-    if asked != "auto":
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """`auto` is the number of cores this process may use, those of its control group included."""
+    return int(joblib.cpu_count()) if asked == "auto" else int(asked)

@@ -1,130 +1,302 @@
-"""The result folder: blocks as Parquet, summaries as CSV, a manifest that says what they are. Every write is atomic."""
+"""The result folder: blocks as Parquet, summaries as CSV, a manifest that says what they are. Every write is atomic.
+
+    manifest.json                       what was run, with what, and whether it is complete
+    blocks/<block>.<design>.<sum>.parquet   a row per replicate x outcome x analysis x truth
+    flow/<block>.<design>.<sum>.parquet     a row per replicate: who was due and seen, what the field work took
+    log.jsonl                           what happened, with times
+
+<block> names the replicates, <design> the design with everything it depends on, <sum> the bytes in the file. So a block
+of an edited design is never taken for one of the design as it is now, the same block is never there twice, and a
+damaged file is known by its name. A block is there when both of its files are.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import errno
+import io
 import json
 import os
-import platform
 import shutil
 import sys
-from collections.abc import Callable
-from functools import partial
-from importlib import metadata
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sim.errors import NotResumable
-from sim.run.blocks import Block
+from sim.errors import DiskFull, NotResumable
+from sim.run.blocks import SPAN, Block, blocks_of
+from sim.run.identity import differences, identity, listed, machine
+from sim.run.journal import Journal
+from sim.run.lock import only_one
+from sim.run.packed import Packed, checksum
 from sim.scenario.load import Scenario
 
-LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "pandas", "simpy", "pyarrow")
+KINDS = ("flow", "blocks")
+"""In the order of writing: rows last, so that a block whose rows are there is complete."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
 class Store:
-    """One result folder. `identity` is what its blocks are a function of; a folder of another identity is refused."""
+    """One result folder. What its blocks are a function of is its identity; a folder of another one is refused."""
 
-    def __init__(self, folder: Path, scenario: Scenario) -> None:
+    def __init__(self, folder: Path, scenario: Scenario, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder = folder
         self.scenario = scenario
-        self.identity = {
-            "fingerprint": scenario.fingerprint,
-            "seed": scenario.file.seed,
-            "nexttrial": metadata.version("nexttrial"),
-            "code": _code_state(),
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in LIBRARIES},
-        }
+        self.journal = Journal(folder / "log.jsonl", say)
+        self.extents: list[int] = []
+        self._digest = {name: hash_[:8] for name, hash_ in identity(scenario)["designs"].items()}
+        self._there: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+        self._held = ExitStack()
 
     @property
     def manifest_path(self) -> Path:
         return self.folder / "manifest.json"
 
-    def open(self, *, new_run: bool) -> None:
-        """Make the folder ready. Raises NotResumable if it holds the blocks of something else."""
-        if new_run and self.manifest_path.exists():
-            shutil.rmtree(self.folder / "blocks", ignore_errors=True)
-            self.manifest_path.unlink()
-            for picture in self.folder.glob("flow_*.svg"):  # of designs that the new run may not have
-                picture.unlink()
-        if self.manifest_path.exists():
-            found = json.loads(self.manifest_path.read_text(encoding="utf-8")).get("identity", {})
-            changed = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
-            if changed:
-                said = "; ".join(f"{key}: {found.get(key)} -> {self.identity.get(key)}" for key in changed)
-                raise NotResumable(
-                    f"{self.folder} holds a run of something else ({said}). "
-                    "Give --new-run to replace it, or --out DIR to keep both."
-                )
-        (self.folder / "blocks").mkdir(parents=True, exist_ok=True)
-        self.write_manifest("partial")
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest says; nothing where there is none. Raises NotResumable if it cannot be read."""
+        if not self.manifest_path.exists():
+            return {}
+        try:
+            found = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise NotResumable(f"{self.manifest_path} is damaged. Give --new-run to replace the run, or --out DIR.")
+        return found
+
+    def open(self, *, new_run: bool = False, extend: bool = False) -> None:
+        """Take the folder and look at what is in it.
+
+        new_run : throw away what is there.  extend : keep the blocks of designs that are as they were, although the
+        scenario has others beside them. Raises InUse, or NotResumable with what differs.
+        """
+        self._held.enter_context(only_one(self.folder))
+        try:
+            self._take(new_run=new_run, extend=extend)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._held.close()
+
+    def reach(self, n_replicate: int) -> None:
+        """Ask for that many replicates of each design; those that are there, and their blocks, stay as they are."""
+        if not self.extents or n_replicate > self.extents[-1]:
+            self.extents.append(n_replicate)
+
+    @property
+    def n_replicate(self) -> int:
+        """Replicates of each design that are asked for."""
+        return self.extents[-1]
+
+    def blocks(self, design: str) -> Iterator[Block]:
+        """Every block of a design that makes up the replicates asked for, in their order."""
+        first = 0
+        for n in self.extents:
+            yield from blocks_of(design, n, self.scenario.file.calendars, first)
+            first = n
 
     def has(self, block: Block) -> bool:
-        """Whether the block is stored, whole: the number of replicates is part of its name."""
-        return self._path(block, "rows").exists() and self._path(block, "flow").exists()
+        """Whether the block is there and sound. One that is damaged is said to be so, and thrown away."""
+        stem = self._stem(block)
+        if any(stem not in self._there[kind] for kind in KINDS):
+            return False
+        damaged = [kind for kind in KINDS if not self._is_sound(kind, stem)]
+        for kind in damaged:
+            path = self._path(kind, stem)
+            self.journal.note(
+                "damaged", f"{path} is damaged (block {block.name}): it is computed again", block=block.name
+            )
+            path.unlink()
+            del self._there[kind][stem]
+        return not damaged
 
-    def put(self, block: Block, rows: pd.DataFrame, flow: pd.DataFrame) -> None:
-        """Store one block; the rows last, so that a block that is there is complete."""
-        _atomic(self._path(block, "flow"), partial(flow.to_parquet, index=False))
-        _atomic(self._path(block, "rows"), partial(rows.to_parquet, index=False))
+    def put(self, packed: Packed) -> None:
+        """Store one block. Raises DiskFull."""
+        stem = self._stem(packed.block)
+        for kind, content in zip(KINDS, (packed.flow, packed.rows), strict=True):
+            name = f"{stem}.{checksum(content)}.parquet"
+            self._write(self.folder / kind / name, content)
+            self._there[kind][stem] = name
 
-    def rows(self, blocks: list[Block], analysis: str) -> pd.DataFrame:
-        """The rows of one analysis in these blocks, in their order."""
-        only = [("analysis", "==", analysis)]
-        tables = [pd.read_parquet(self._path(block, "rows"), filters=only) for block in blocks]
-        return pd.concat(tables, ignore_index=True)
-
-    def flow(self, blocks: list[Block]) -> pd.DataFrame:
-        """Who was due and seen in every replicate of these blocks, in their order."""
-        return pd.concat([pd.read_parquet(self._path(block, "flow")) for block in blocks], ignore_index=True)
+    def stored(self) -> Stored:
+        """What is there of the replicates asked for, to be read span by span in any process."""
+        spans: dict[str, list[list[str]]] = {}
+        for design in self.scenario.file.designs:
+            there = [(block.first // SPAN, self._stem(block)) for block in self.blocks(design)]
+            whole = ((span, stem) for span, stem in there if all(stem in self._there[kind] for kind in KINDS))
+            spans[design] = [[stem for _, stem in each] for _, each in groupby(whole, key=itemgetter(0))]
+        return Stored(self.folder, spans, self._there)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        _atomic(self.folder / name, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+        self._write(self.folder / name, table_text(table).encode())
+
+    def forget(self, name: str) -> None:
+        """A file of the folder that is out of date, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """A table as it was written, to the last bit."""
+        return pd.read_csv(self.folder / name, keep_default_na=False, na_values=[""], low_memory=False)
 
     def write_manifest(self, state: str, **more: Any) -> None:
         """What was run, with what, and whether it is `complete` or `partial`; times are kept apart from results."""
         content = {
             "state": state,
             "scenario": self.scenario.name,
-            "identity": self.identity,
-            "replicates": self.scenario.file.replicates,
+            "identity": identity(self.scenario),
+            "replicates": self.n_replicate,
+            "extents": self.extents,
+            "seed": self.scenario.file.seed,
             "command": ["nexttrial", *sys.argv[1:]],
-            "machine": {"system": platform.system(), "cpu": _cpu(), "cores": os.cpu_count()},
+            "machine": machine(),
             **more,
             "scenario_text": self.scenario.text,
         }
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        _atomic(self.manifest_path, lambda path: path.write_text(text, encoding="utf-8"))
+        self._write(self.manifest_path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def _path(self, block: Block, kind: str) -> Path:
-        return self.folder / "blocks" / f"{block.name}.{kind}.parquet"
+    def sums(self, names: list[str]) -> dict[str, str]:
+        """Checksums of files of the folder that are there."""
+        there = [name for name in names if (self.folder / name).exists()]
+        return {name: checksum((self.folder / name).read_bytes()) for name in there}
+
+    def content(self) -> str:
+        """A checksum of all blocks that are asked for, by their names."""
+        names = [
+            self._there[kind].get(self._stem(block), "")
+            for design in self.scenario.file.designs
+            for block in self.blocks(design)
+            for kind in KINDS
+        ]
+        return checksum("\n".join(names).encode())
+
+    def _stem(self, block: Block) -> str:
+        return f"{block.name}.{self._digest[block.design]}"
+
+    def _path(self, kind: str, stem: str) -> Path:
+        return self.folder / kind / self._there[kind][stem]
+
+    def _is_sound(self, kind: str, stem: str) -> bool:
+        return checksum(self._path(kind, stem).read_bytes()) == self._there[kind][stem].rsplit(".", 2)[1]
+
+    def _take(self, *, new_run: bool, extend: bool) -> None:
+        if new_run:
+            self._empty()
+        found = self.manifest()
+        self._refuse_another(found, extend=extend)
+        for kind in KINDS:
+            (self.folder / kind).mkdir(exist_ok=True)
+        self._sweep()
+        self.extents = [int(n) for n in found.get("extents", [])]
+        if self.extents and self.scenario.file.replicates < self.extents[-1]:
+            self.journal.say(f"{self.folder} holds {self.extents[-1]:,} replicates a design: all of them are used")
+        self.reach(self.scenario.file.replicates)
+
+    def _refuse_another(self, found: dict[str, Any], *, extend: bool) -> None:
+        """Raises NotResumable if the folder holds a run of something else."""
+        if not found:
+            return
+        wanted = identity(self.scenario)
+        scenario, versions = differences(found.get("identity", {}), wanted)
+        if versions:
+            raise NotResumable(
+                f"{self.folder} was made by other code or versions, and numbers may differ:{listed(versions)}\n"
+                "Give --new-run to replace it, or --out DIR to keep both."
+            )
+        kept = [name for name, sha in wanted["designs"].items() if found["identity"]["designs"].get(name) == sha]
+        if scenario and not (extend and kept):
+            way = "--extend to keep the designs that are as they were, " if kept else ""
+            raise NotResumable(
+                f"{self.folder} holds a run of something else. What changed since:{listed(scenario)}\n"
+                f"Give {way}--new-run to replace it, or --out DIR to keep both."
+            )
+        cpu = found.get("machine", {}).get("cpu")
+        if cpu != machine()["cpu"]:
+            self.journal.say(f"warning: begun on another processor ({cpu}): last digits may differ, decisions do not")
+
+    def _empty(self) -> None:
+        """Leaves nothing of an earlier run but what it did not write."""
+        self.manifest_path.unlink(missing_ok=True)
+        for kind in KINDS:
+            shutil.rmtree(self.folder / kind, ignore_errors=True)
+        for path in (*self.folder.glob("*.csv"), *self.folder.glob("*.svg"), *self.folder.glob("*.png")):
+            path.unlink()
+
+    def _sweep(self) -> None:
+        """Finds the blocks that are there; what a run that was killed had half written goes."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
+        for kind in KINDS:
+            self._there[kind] = {}
+            for entry in os.scandir(self.folder / kind):
+                if entry.name.endswith(".tmp"):
+                    Path(entry.path).unlink()
+                elif entry.name.endswith(".parquet") and entry.name.count(".") == 3:
+                    self._there[kind][entry.name.rsplit(".", 2)[0]] = entry.name
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write beside the target, flush to disk, then rename: the old file is there or the new one, never half."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise DiskFull(
+                f"disk full: {len(content):,} bytes needed for {path}. Everything finished before is safe: make room "
+                "and give the same command again."
+            ) from None
 
 
-def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside the target, flush to disk, then rename: a reader sees the old file or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Stored:
+    """The blocks of a folder as rows. spans : of each design, the stems of the blocks in each span of replicates.
+
+    A span holds those of replicates SPAN * k .. SPAN * (k + 1) - 1 that are there, sorted, however they are stored.
+    """
+
+    folder: Path
+    spans: dict[str, list[list[str]]]
+    names: dict[str, dict[str, str]]
+
+    def rows(self, design: str, analysis: str) -> Iterator[pd.DataFrame]:
+        """The rows of one analysis, span by span."""
+        return self._read("blocks", design, [("analysis", "==", analysis)])
+
+    def flow(self, design: str) -> Iterator[pd.DataFrame]:
+        """Who was due and seen in every replicate, span by span."""
+        return self._read("flow", design, None)
+
+    def _read(self, kind: str, design: str, only: Any) -> Iterator[pd.DataFrame]:
+        for span in self.spans[design]:
+            paths = [self.folder / kind / self.names[kind][stem] for stem in span]
+            tables = [pd.read_parquet(path, filters=only) for path in paths]
+            yield pd.concat(tables, ignore_index=True).sort_values("replicate", kind="stable", ignore_index=True)
 
 
-def _code_state() -> str:
-    """SHA-256 of the sources that can move a number: all but the command line and the reports."""
-    root = Path(__file__).parents[1]
-    state = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.name not in ("cli.py", "terminal.py", "__main__.py") and path.parent.name != "report":
-            state.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return state.hexdigest()
+def table_text(table: pd.DataFrame) -> str:
+    """A table as CSV in which no text is a formula: what a spreadsheet would compute starts with a quote.
 
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    Numbers are untouched. Reference: OWASP Application Security Verification Standard 5.0, 1.2.10.
+    """
+    safe = table.copy()
+    for column in safe.select_dtypes(exclude=["number", "bool"]).columns:
+        text = safe[column].astype(object)
+        safe[column] = [f"'{x}" if isinstance(x, str) and x.startswith(FORMULA) else x for x in text]
+    safe.columns = [f"'{name}" if str(name).startswith(FORMULA) else name for name in safe.columns]
+    buffer = io.StringIO()
+    safe.to_csv(buffer, index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    return buffer.getvalue()

@@ -75,19 +75,28 @@ class Scenario:
         return replace(self, file=self.file.model_copy(update=changes)) if changes else self
 
     @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of everything that can move a number; comments, spacing and `replicates` cannot.
+    def content(self) -> dict[str, Any]:
+        """Everything in the scenario that can move a number, as plain data; comments, spacing and `replicates` cannot.
 
-        The order of designs, analyses, strata or mechanisms counts, because rows and reasons follow it. To leave a key
-        out says the same as to give its default, and a key that is new moves no old scenario.
+        To leave a key out says the same as to give its default, and a key that is new moves no old scenario.
         """
-        content = self.file.model_dump(mode="json", exclude={"replicates", "title"}, exclude_defaults=True)
-        text = json.dumps([content, self.effect.tolist()])
-        return hashlib.sha256(text.encode()).hexdigest()
+        content: dict[str, Any] = self.file.model_dump(
+            mode="json", exclude={"replicates", "title"}, exclude_defaults=True
+        )
+        return content | {"effect": dict(zip(self.names.outcome, self.effect.tolist(), strict=True))}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content. The order of designs, analyses, strata or mechanisms counts: rows follow it."""
+        return _hash(self.content)
+
+    def design_fingerprint(self, name: str) -> str:
+        """SHA-256 of what the numbers of one design are a function of: the content without the other designs."""
+        return _hash(self.content | {"designs": {name: self.content["designs"][name]}})
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the fingerprint: in another process parts that are generic are other classes, which pydantic reports."""
-        return {**self.__dict__, "fingerprint": self.fingerprint}
+        """With its content, which cannot be written out in another process, where assumptions have lost their types."""
+        return {**self.__dict__, "content": self.content, "fingerprint": self.fingerprint}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scenario) and self.fingerprint == other.fingerprint
@@ -111,6 +120,10 @@ def read_scenario(path: Path) -> Scenario:
     if problems or file is None:
         raise InvalidInput(list(dict.fromkeys(problems)))
     return Scenario(file, document.text, path, evidence, _effects(file, evidence))
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _evidence(document: Document, problems: list[Problem]) -> Evidence | None:
