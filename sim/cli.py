@@ -57,6 +57,13 @@ class CalendarFormat(StrEnum):
     json = "json"
 
 
+class Truth(StrEnum):
+    """Whether the trained gain what is planned, or nobody gains."""
+
+    alternative = "alternative"
+    null = "null"
+
+
 FormatOption = Annotated[Format, typer.Option("--format", help="Print tables, or JSON.")]
 
 
@@ -433,6 +440,55 @@ def _show_preview(scenario: Any, output: Format) -> None:
         typer.echo(json.dumps({"preview": preview_rows(scenario)}, indent=2, allow_nan=False))
     else:
         console().print(preview_table(scenario))
+
+
+@app.command()
+def simulate(
+    file: Annotated[Path, typer.Argument()],
+    design: Annotated[str, typer.Option(help="Name of the design.")],
+    replicate: Annotated[int, typer.Option(min=0, max=99_999_999, help="Which replicate, from 0.")],
+    truth: Annotated[
+        Truth, typer.Option(help="Whether the trained gain what is planned, or nobody does.")
+    ] = Truth.alternative,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, in place of the file's.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA.CSV", help="Write the data set, and DATA.R and DATA.py, which fit it again."),
+    ] = None,
+) -> None:
+    """The data set of one replicate, exactly as a run draws it; with --out, scripts that analyse it again."""
+    if out is not None:
+        _check_scripts(out)
+    from sim.report.replay import replay, write_replay
+    from sim.run.replay import data_set
+    from sim.scenario.load import read_scenario
+
+    scenario = read_scenario(file)
+    _check_name("--design", design, list(scenario.file.designs))
+    scenario = scenario.with_changes(seed=seed)
+    _announce_compilation()
+    if out is None:
+        table = data_set(scenario, design, replicate, truth.value)
+        typer.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
+        return
+    written = write_replay(replay(scenario, design, replicate, truth.value), out)
+    typer.echo(f"In {out.parent}: {', '.join(path.name for path in written)}.")
+
+
+def _check_scripts(out: Path) -> None:
+    """Refuses a data set whose scripts would overwrite something else, or hide a Python module from one another."""
+    from importlib.util import find_spec
+
+    if out.suffix != ".csv":
+        raise typer.BadParameter(f"found {str(out)!r}; known endings: .csv", param_hint="--out")
+    for script in (out.with_suffix(".R"), out.with_suffix(".py")):
+        if script.exists() and "Replay of replicate" not in script.read_text(encoding="utf-8", errors="replace")[:80]:
+            message = f"{script} is there already and is no replay; give the data set another name"
+            raise typer.BadParameter(message, param_hint="--out")
+    spec = find_spec(out.stem) if out.stem.isidentifier() else None
+    if spec is not None and spec.origin not in (None, str(out.with_suffix(".py").resolve())):
+        message = f"a script {out.stem}.py would hide Python's module of this name; give the data set another name"
+        raise typer.BadParameter(message, param_hint="--out")
 
 
 @app.command()
