@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sim.run.blocks import SPAN, Block
-from sim.run.packed import compute
+from sim.run.blocks import SPAN, Block, blocks_of
+from sim.run.packed import Packed, compute
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS
 
@@ -59,13 +59,15 @@ def measure(scenario: Scenario, workers: int) -> Estimate:
     cpu, disk = 0.0, 0.0
     n_calendar = min(scenario.file.calendars, SPAN)
     for design in scenario.file.designs:
-        unit = [Block(design, 0, SPAN, part, n_calendar, n_calendar) for part in range(min(2, n_calendar))]
-        compute(scenario, unit[0])
+        few = Block(design, 0, SPAN // 4, 0, n_calendar, n_calendar)
+        many = Block(design, 0, SPAN, n_calendar - 1, n_calendar, n_calendar)
+        small = _size(compute(scenario, few))
         began = time.process_time()
-        packed = compute(scenario, unit[-1])
-        each = len(unit[-1].replicate)
-        cpu += (time.process_time() - began) / each * scenario.file.replicates
-        disk += (len(packed.rows) + len(packed.flow)) / each * scenario.file.replicates
+        large = _size(compute(scenario, many))
+        cpu += (time.process_time() - began) / len(many.replicate) * scenario.file.replicates
+        each = (large - small) / (len(many.replicate) - len(few.replicate))
+        n_block = len(list(blocks_of(design, SPAN, n_calendar))) * math.ceil(scenario.file.replicates / SPAN)
+        disk += each * scenario.file.replicates + (small - each * len(few.replicate)) * n_block
     found = guess(scenario, workers)
     return Estimate(
         found.n_replicate, found.n_design, cpu, cpu / workers, _memory(scenario, workers), disk, measured=True
@@ -120,6 +122,10 @@ def _resident() -> float:
 
 def _physical_memory() -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _size(packed: Packed) -> int:
+    return len(packed.rows) + len(packed.flow)
 
 
 def _existing(folder: Path) -> Path:

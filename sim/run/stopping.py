@@ -2,7 +2,7 @@
 
 A run begins with FIRST replicates and grows until the largest Monte Carlo standard error of any power or type I error
 is small enough. The error decides when to stop and the estimate decides the error, so that the estimate is biased a
-little; tests/run/test_stopping.py measures by how much.
+little; the test of this file measures by how much.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import math
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sim.run.blocks import SPAN
+
+Real = NDArray[np.float64]
 
 FIRST = 1024
 AT_MOST_TIMES = 16
@@ -26,9 +29,11 @@ def next_replicates(summary: pd.DataFrame, target: float) -> int | None:
     The part of an error that is owed to calendars does not fall with replicates (sim.evaluate.calendars); where that
     part alone is above the target, no number of replicates will do and none are asked for.
     """
-    error, floor, n = errors(summary)
-    if (error <= target).all():
-        return None
+    return replicates_for(*errors(summary), target)
+
+
+def replicates_for(error: Real, floor: Real, n: Real, target: float) -> int | None:
+    """The same for (C,) errors, the calendars' part of each, and the replicates that each is of."""
     falls = (error > target) & (floor < target)
     if not falls.any():
         return None
@@ -55,17 +60,22 @@ def expected(target: float) -> int:
     return math.ceil(0.25 / target**2)
 
 
-def errors(summary: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every power and type I error: its Monte Carlo error, the calendars' part of it, and its replicates.
-
-    A proportion of 0 or 1 has no estimated error; it counts as if two more had rejected and two more had not (Agresti
-    & Coull 1998, doi:10.1080/00031305.1998.10480550).
-    """
+def errors(summary: pd.DataFrame) -> tuple[Real, Real, Real]:
+    """Of every power and type I error: its Monte Carlo error, the calendars' part of it, and its replicates."""
     key = ["design", "outcome", "analysis", "truth"]
     rows = summary[summary["measure"].isin(MEASURES)]
     share = summary[summary["measure"] == "calendar_share"].set_index(key)["estimate"]
     n = rows["n_replicate"].to_numpy(float)
-    p = (rows["estimate"].to_numpy(float) * n + 2) / (n + 4)
-    error = np.maximum(rows["mcse"].to_numpy(float), np.sqrt(p * (1 - p) / n))
+    error = never_zero(rows["mcse"].to_numpy(float), rows["estimate"].to_numpy(float), n)
     owed = share.reindex(pd.MultiIndex.from_frame(rows[key])).fillna(0.0).to_numpy(float)
     return error, np.sqrt(np.clip(owed, 0.0, 1.0)) * error, n
+
+
+def never_zero(mcse: Real, p: Real, n: Real) -> Real:
+    """Monte Carlo errors of proportions, at least those if two more had rejected and two more had not.
+
+    A proportion of 0 or 1 has no estimated error of its own. Reference: Agresti & Coull 1998,
+    doi:10.1080/00031305.1998.10480550.
+    """
+    moved = (p * n + 2) / (n + 4)
+    return np.maximum(mcse, np.sqrt(moved * (1 - moved) / n))
