@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,13 @@ def blocks_of(design: str, n_replicate: int, n_calendar: int) -> list[Block]:
         for part in range(N_PART)
     ]
     return [block for block in blocks if len(block.replicate)]
+
+
+def in_spans(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """A table with the column `replicate`, sorted by it and cut at every multiple of SPAN."""
+    ordered = table.sort_values("replicate", kind="stable", ignore_index=True)
+    for _, span in ordered.groupby(ordered["replicate"] // SPAN):
+        yield span
 
 
 @functools.lru_cache(maxsize=64)

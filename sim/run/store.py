@@ -8,16 +8,17 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sim.errors import NotResumable
-from sim.run.blocks import Block
+from sim.run.blocks import Block, blocks_of
 from sim.scenario.load import Scenario
 
 LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "pandas", "simpy", "pyarrow")
@@ -70,15 +71,21 @@ class Store:
         _atomic(self._path(block, "flow"), partial(flow.to_parquet, index=False))
         _atomic(self._path(block, "rows"), partial(rows.to_parquet, index=False))
 
-    def rows(self, blocks: list[Block], analysis: str) -> pd.DataFrame:
-        """The rows of one analysis in these blocks, in their order."""
+    def rows(self, design: str, analysis: str) -> Iterator[pd.DataFrame]:
+        """The rows of one analysis, span by span."""
         only = [("analysis", "==", analysis)]
-        tables = [pd.read_parquet(self._path(block, "rows"), filters=only) for block in blocks]
-        return pd.concat(tables, ignore_index=True)
+        return self._spans(design, lambda block: pd.read_parquet(self._path(block, "rows"), filters=only))
 
-    def flow(self, blocks: list[Block]) -> pd.DataFrame:
-        """Who was due and seen in every replicate of these blocks, in their order."""
-        return pd.concat([pd.read_parquet(self._path(block, "flow")) for block in blocks], ignore_index=True)
+    def flow(self, design: str) -> Iterator[pd.DataFrame]:
+        """Who was due and seen in every replicate, span by span."""
+        return self._spans(design, lambda block: pd.read_parquet(self._path(block, "flow")))
+
+    def _spans(self, design: str, read: Callable[[Block], pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        file = self.scenario.file
+        stored = filter(self.has, blocks_of(design, file.replicates, file.calendars))
+        for _, blocks in groupby(stored, key=lambda block: block.first):
+            span = pd.concat([read(block) for block in blocks], ignore_index=True)
+            yield span.sort_values("replicate", kind="stable", ignore_index=True)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         _atomic(self.folder / name, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
