@@ -19,8 +19,9 @@ from scipy import special
 
 from sim.errors import InvalidInput
 from sim.run.blocks import blocks_of, simulate_block
-from sim.run.job import estimand_table
+from sim.run.flow import sum_flow
 from sim.run.local import in_processes, n_worker
+from sim.run.tables import estimand_table
 from sim.scenario.assumptions import assuming, assumptions
 from sim.scenario.load import Scenario, read_scenario
 from sim.scenario.seed_study import planning_effects
@@ -46,7 +47,8 @@ def rejections(scenario: Scenario) -> pd.DataFrame | str:
     except InvalidInput:
         return "no calendar"
     rows = rows[rows["truth"] == "alternative"]
-    truth = estimand_table(scenario, design, flow).set_index(["outcome", "truth"])["demand_inflation"]
+    summed = sum_flow([flow], scenario.file.calendars)
+    truth = estimand_table(scenario, design, summed).set_index(["outcome", "truth"])["demand_inflation"]
     demand = rows["outcome"].astype(str).map(truth.xs("alternative", level="truth"))
     t = (rows["estimate"] - demand) / rows["standard_error"]
     p_value = 2 * special.stdtr(rows["df"], -t.abs())

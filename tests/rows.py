@@ -23,3 +23,35 @@ def fail(rows, at):
     rows.loc[at, ["estimate", "standard_error", "df", "p_value", "ci_low", "ci_high"]] = np.nan
     rows.loc[at, ["status", "reason"]] = ["failed", "no convergence"]
     return rows
+
+
+def slow_growth(value, calendar):
+    """Searle, Casella & McCulloch 1992, section 3.6, calendar by calendar, on all rows at once."""
+    calendar, value = calendar[np.isfinite(value)], value[np.isfinite(value)]
+    n, by_calendar = len(value), [value[calendar == k] for k in np.unique(calendar)]
+    m = np.array([len(one) for one in by_calendar])
+    between = sum(len(one) * (one.mean() - value.mean()) ** 2 for one in by_calendar) / (len(m) - 1)
+    within = sum(((one - one.mean()) ** 2).sum() for one in by_calendar) / (n - len(m))
+    component = max((between - within) / ((n - (m**2).sum() / n) / (len(m) - 1)), 0.0)
+    variance = component * (m**2).sum() / n**2 + within / n
+    return max(variance / (value.var(ddof=1) / n), 1.0) if component > 0 else 1.0
+
+
+def array_bytes(thing):
+    """Bytes of all arrays that an object reaches, each counted once."""
+    seen, waiting, total = set(), [thing], 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, np.ndarray):
+            total += one.nbytes if one.base is None else 0
+            waiting += [one.base]
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif hasattr(one, "__dict__"):
+            waiting += [vars(one)]
+    return total

@@ -2,40 +2,78 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from sim.evaluate.performance import COLUMNS, KEY, Z95
+from sim.evaluate.order_statistics import OrderStatistics
+from sim.evaluate.performance import COLUMNS, Z95
+from sim.evaluate.spans import Fits, Index, Spans, read
 
-TESTED = ("estimate", "standard_error", "df", "p_value", "ci_low", "ci_high")
+FEWEST = 6
+"""Values below which there is no interval."""
 
 
-def medians(rows: pd.DataFrame) -> pd.DataFrame:
+def medians(spans: Spans) -> pd.DataFrame:
     """One row `median_<column>` per design x outcome x analysis x truth, in the columns of `summarise`.
 
-    Every numeric column of `rows` that is not part of the test itself counts; groups without a value have no row.
+    Every numeric column of the spans that is not part of the test itself counts; groups without a value have no row.
     The 95% interval is the exact order-statistic interval of a median, the MCSE its half width divided by 1.96; neither
     counts that replicates share calendars.
     Reference: David & Nagaraja 2003, Order Statistics, section 7.1.
     """
-    extra = [c for c in rows.select_dtypes("number").columns if c not in (*TESTED, "replicate")]
-    table = []
-    for key, group in rows.groupby(list(KEY), observed=True, sort=False) if extra else ():
-        status = group["status"].astype(str)
-        count = [len(group), *((status == s).sum() for s in ("ok", "singular", "failed"))]
-        for column in extra:
-            value = np.sort(group[column].to_numpy(float))
-            value = value[np.isfinite(value)]
-            if len(value) > 5:
-                low, high = value[_median_ranks(len(value))]
-                mcse = (high - low) / (2 * Z95)
-                table.append([*key, f"median_{column}", np.median(value), mcse, low, high, *count])
-    return pd.DataFrame(table, columns=COLUMNS)
+    found = Medians()
+    read(spans, 1, [found])
+    return found.table()
 
 
-def _median_ranks(n: int) -> list[int]:
-    """Positions of the two order statistics that hold the median with at least 95% probability."""
-    at_most = special.bdtr(np.arange(n + 1), n, 0.5)  # P(Binomial(n, 1/2) <= k)
-    low = int(np.searchsorted(at_most, 0.025)) - 1
-    return [max(low, 0), min(n - 1 - low, n - 1)]
+class Medians:
+    """The rows of `medians`, from as many passes over the spans as their number asks for."""
+
+    def __init__(self) -> None:
+        self._key: pd.DataFrame | None = None
+        self._count: Index = np.zeros(0, dtype=np.int64)  # (C, 3) replicates, ok, singular
+        self._column: dict[tuple[int, str], OrderStatistics] = {}
+        self._is_counted = False
+
+    def add(self, fits: Fits) -> None:
+        """Take in a span."""
+        if self._key is None:
+            self._key = fits.key
+            self._count = np.zeros((len(fits.key), 3), dtype=np.int64)
+            cells = range(len(fits.key))
+            self._column = {(cell, name): OrderStatistics(_wanted) for cell in cells for name in fits.extra}
+        if not self._is_counted:
+            status = np.stack([np.ones_like(fits.is_ok), fits.is_ok, fits.is_singular], axis=1)
+            self._count += np.add.reduceat(status.astype(np.int64), fits.start)
+        for (cell, name), column in self._column.items():
+            value = fits.extra[name][fits.start[cell] : fits.start[cell] + fits.n_row[cell]]
+            column.add(value[np.isfinite(value)])
+
+    def needs_another_pass(self) -> bool:
+        """As long as a median is not known."""
+        self._is_counted = True
+        needs = [column.needs_another_pass() for column in self._column.values()]  # each is told that the pass ended
+        return any(needs)
+
+    def table(self) -> pd.DataFrame:
+        """One row per cell and column."""
+        table = []
+        for (cell, name), column in self._column.items():
+            if not column.rank or self._key is None:
+                continue
+            low, below, above, high = column.value()
+            n, n_ok, n_singular = self._count[cell]
+            measure = [f"median_{name}", (below + above) / 2, (high - low) / (2 * Z95), low, high]
+            table.append([*self._key.iloc[cell], *measure, n, n_ok, n_singular, n - n_ok - n_singular])
+        return pd.DataFrame(table, columns=COLUMNS)
+
+
+def _wanted(n: int) -> list[int]:
+    """Positions of the two order statistics that hold the median with at least 95% probability, and of the median."""
+    if n < FEWEST:
+        return []
+    low = max(bisect_left(range(n + 1), 0.025, key=lambda k: special.bdtr(k, n, 0.5)) - 1, 0)  # P(Bin(n, 1/2) <= k)
+    return [low, (n - 1) // 2, n // 2, n - 1 - low]

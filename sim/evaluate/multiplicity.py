@@ -6,31 +6,16 @@ doi:10.1080/19345747.2017.1342887 (minimal, complete, r-minimal and individual p
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sim.evaluate.calendars import spread
-from sim.evaluate.performance import (
-    COLUMNS,
-    Bool,
-    Fits,
-    Index,
-    Measured,
-    Real,
-    Sides,
-    TrueValue,
-    net_p_value,
-    normal,
-    proportion,
-    rejects,
-    sort_fits,
-    tabulate,
-    true_and_demand,
-)
+from sim.evaluate.calendars import spread, spread_of_hits
+from sim.evaluate.performance import COLUMNS, Measured, Sides, net_p_value, normal, proportion, rejects, tabulate
+from sim.evaluate.spans import KEY, Bool, Fits, Index, Real, Spans, read
+from sim.evaluate.true_values import TrueValue, true_and_demand
 
 Rule: TypeAlias = Literal["none", "bonferroni", "holm", "hochberg"]
 
@@ -67,114 +52,152 @@ def adjust(p: ArrayLike, rule: Rule) -> Real:
 
 
 def family(
-    rows: pd.DataFrame,
-    rule: Rule,
-    alpha: float,
-    true_value: TrueValue,
-    sides: Sides = 2,
-    n_calendar: int | None = None,
+    spans: Spans, rule: Rule, alpha: float, true_value: TrueValue, sides: Sides = 2, n_calendar: int = 1
 ) -> pd.DataFrame:
     """Power of the family of outcomes, and of each outcome after adjustment, per design x analysis x truth.
 
-    rows, true_value, alpha, sides, n_calendar : as for `summarise`; the outcomes in `rows` are the family, and every
-    replicate holds each of them once per analysis (ValueError otherwise).
+    spans, true_value, alpha, sides, n_calendar : as for `summarise`; the outcomes in the spans are the family, and
+    every replicate holds each of them once per analysis (ValueError otherwise).
     Outcomes `*any`, `*all`, `*at_least_2` and `*mean` (share rejected) come unadjusted under the analysis's own name,
     and adjusted, beside each outcome, under '<analysis>+<rule>'; rule 'none' gives the unadjusted ones alone. Measures
     are `power` and `power_net_of_demand`, under the null `type_1_error` and, for `*any`, `family_wise_error`. A failed
     fit does not reject. A replicate of a family is failed if any of its fits failed, else singular if any is singular.
     The MCSE of `*mean` is the standard deviation of the shares over replicates, divided by sqrt(R).
     """
-    fits = sort_fits(rows, ["design", "analysis", "truth", "outcome"], n_calendar)
-    _, demand = true_and_demand(fits.key, true_value)
-    families = _families(fits)
-    if not families:
-        return pd.DataFrame(columns=COLUMNS)
-    demand_row = np.repeat(demand, fits.n_row)
-    p_net = net_p_value(fits, demand_row, sides)
-    test = {"power": (fits.p_value, fits.estimate), "power_net_of_demand": (p_net, fits.estimate - demand_row)}
-    p = {name: np.where(rejects(p, estimate, 1.0, sides), p, np.nan) for name, (p, estimate) in test.items()}
-
-    n_label = [len(f.label) for f in families]
-    key = fits.key.iloc[np.repeat([f.first for f in families], n_label)].reset_index(drop=True)
-    key["outcome"] = np.concatenate([f.label for f in families])
-    n_replicate = np.repeat([fits.n_row[f.first] for f in families], n_label)
-    n_ok, n_valid = (
-        np.concatenate([f.n_replicate_with(status) for f in families]) for status in (fits.is_ok, fits.is_valid)
-    )
-    has_no_df = np.repeat([f.lacks(p_net, fits.is_valid) for f in families], n_label)
-
-    table = []
-    for used in dict.fromkeys(["none", rule]):
-        measured = {}
-        for name, x in p.items():
-            share = [np.stack(_shares(adjust(f.by_replicate(x), used) <= alpha, f.calendar(fits))) for f in families]
-            measured[name] = Measured(*np.concatenate(share, axis=1))
-        measured["power_net_of_demand"].estimate[has_no_df] = np.nan
-        suffixed = key.assign(analysis=key["analysis"] + ("" if used == "none" else f"+{used}"))
-        both = tabulate(suffixed, measured, n_replicate, n_ok, n_valid - n_ok)
-        table.append(both[both["outcome"].str.startswith("*")] if used == "none" else both)
-    result = pd.concat(table, ignore_index=True)
-    is_any_null = (result["outcome"] == "*any") & (result["truth"] == "null")
-    return result.assign(measure=result["measure"].mask(is_any_null, "family_wise_error"))
+    found = Families(rule, alpha, true_value, sides)
+    read(spans, n_calendar, [found])
+    return found.table()
 
 
-class _Family(NamedTuple):
-    """M outcomes of one design x analysis x truth: neighbouring cells with the same R replicates."""
+class Families:
+    """The rows of `family`, from one pass over the spans: all of it is counting."""
 
-    first: int  # its first cell
-    row: slice
-    outcome: list[str]
+    def __init__(self, rule: Rule, alpha: float, true_value: TrueValue, sides: Sides) -> None:
+        self._rules: tuple[Rule, ...] = ("none",) if rule == "none" else ("none", rule)
+        self._alpha, self._true_value, self._sides = alpha, true_value, sides
+        self._demand: Real = np.zeros(0)
+        self._families: list[_Family] = []
+
+    def add(self, fits: Fits) -> None:
+        """Count the rejections of a span."""
+        if not self._families:
+            self._demand = true_and_demand(fits.key, self._true_value)[1]
+            self._families = _families(fits)
+        demand = fits.each(self._demand)
+        p_net = net_p_value(fits, demand, self._sides)
+        test = {"power": (fits.p_value, fits.estimate), "power_net_of_demand": (p_net, fits.estimate - demand)}
+        p = {name: np.where(rejects(p, x, 1.0, self._sides), p, np.nan) for name, (p, x) in test.items()}
+        for one in self._families:
+            row = one.rows(fits)
+            one.count_fits(fits.is_ok[row], fits.is_valid[row], np.isnan(p_net[row]))
+            calendar = fits.replicate[row[:, 0]] % fits.n_calendar
+            for rule in self._rules:
+                for name, x in p.items():
+                    one.count_rejections((rule, name), adjust(x[row], rule) <= self._alpha, calendar, fits.n_calendar)
+
+    def needs_another_pass(self) -> bool:
+        """Never."""
+        return False
+
+    def table(self) -> pd.DataFrame:
+        """The outcomes, then the families, under each rule."""
+        if not self._families:
+            return pd.DataFrame(columns=COLUMNS)
+        key = pd.concat([one.key for one in self._families], ignore_index=True)
+        n, n_ok, n_valid = (np.concatenate(x) for x in zip(*(one.counts() for one in self._families), strict=True))
+        has_no_df = np.repeat([one.lacks_net_p for one in self._families], [len(one.key) for one in self._families])
+        table = []
+        for rule in self._rules:
+            measured = {}
+            for name in ("power", "power_net_of_demand"):
+                share = [np.stack(one.shares((rule, name))) for one in self._families]
+                measured[name] = Measured(*np.concatenate(share, axis=1))
+            measured["power_net_of_demand"].estimate[has_no_df] = np.nan
+            suffixed = key.assign(analysis=key["analysis"] + ("" if rule == "none" else f"+{rule}"))
+            both = tabulate(suffixed, measured, n, n_ok, n_valid - n_ok)
+            table.append(both[both["outcome"].str.startswith("*")] if rule == "none" else both)
+        result = pd.concat(table, ignore_index=True)
+        is_any_null = (result["outcome"] == "*any") & (result["truth"] == "null")
+        return result.assign(measure=result["measure"].mask(is_any_null, "family_wise_error"))
+
+
+class _Family:
+    """M outcomes of one design x analysis x truth with the same replicates, and what is counted of them.
+
+    Of every test (rule and measure): (M, K) rejections of each outcome by calendar, and (M + 1, K) replicates that
+    reject 0 .. M of the outcomes.
+    """
+
+    def __init__(self, cell: Index, name: pd.Series[str], outcome: list[str]) -> None:
+        self.cell, self.name, self.outcome = cell, name, outcome
+        label = [*outcome, "*any", "*all", *(["*at_least_2"] if len(outcome) > 1 else []), "*mean"]
+        self.key = pd.DataFrame([{**name, "outcome": each} for each in label])[list(KEY)]
+        self._rejected: dict[tuple[Rule, str], Index] = {}
+        self._number: dict[tuple[Rule, str], Index] = {}
+        self._fits = np.zeros((4, len(outcome)), dtype=np.int64)  # all, ok, valid, without a p-value net of demand
+        self._together = np.zeros(2, dtype=np.int64)  # replicates with all ok, with all valid
+
+    def rows(self, fits: Fits) -> Index:
+        """(R, M) the family's rows in a span; ValueError if its outcomes do not hold the same replicates."""
+        n_row = fits.n_row[self.cell]
+        row = fits.start[self.cell] + np.arange(n_row.max())[:, None]
+        if (n_row != n_row[0]).any() or np.ptp(fits.replicate[row], axis=1).any():
+            count = ", ".join(f"{name} {n}" for name, n in zip(self.outcome, n_row, strict=True))
+            where = ", ".join(self.name)
+            raise ValueError(f"{where}: replicates differ between outcomes ({count}); a family needs the same in each")
+        return np.asarray(row)
+
+    def count_fits(self, is_ok: Bool, is_valid: Bool, has_no_net_p: Bool) -> None:
+        """(R, M) each."""
+        self._fits += [x.sum(axis=0) for x in (np.ones_like(is_ok), is_ok, is_valid, has_no_net_p)]
+        self._together += [x.all(axis=1).sum() for x in (is_ok, is_valid)]
+
+    def count_rejections(self, test: tuple[Rule, str], reject: Bool, calendar: Index, n_calendar: int) -> None:
+        """reject : (R, M).  calendar : (R,)."""
+        n_outcome = len(self.outcome)
+        at = calendar[:, None] + n_calendar * np.arange(n_outcome)
+        rejected = np.bincount(at[reject], minlength=n_outcome * n_calendar)
+        number = np.bincount(reject.sum(axis=1) * n_calendar + calendar, minlength=(n_outcome + 1) * n_calendar)
+        self._rejected[test] = self._rejected.get(test, 0) + rejected.reshape(-1, n_calendar)
+        self._number[test] = self._number.get(test, 0) + number.reshape(-1, n_calendar)
+
+    def counts(self) -> tuple[Index, Index, Index]:
+        """Replicates, those with an ok and those with a valid fit: of each outcome, then of the whole family."""
+        n_more = len(self.key) - len(self.outcome)
+        together = (self._fits[0, 0], *self._together)
+        n, n_ok, n_valid = (np.append(x, [y] * n_more) for x, y in zip(self._fits[:3], together, strict=True))
+        return n, n_ok, n_valid
 
     @property
-    def label(self) -> list[str]:
-        return [*self.outcome, "*any", "*all", *(["*at_least_2"] if len(self.outcome) > 1 else []), "*mean"]
+    def lacks_net_p(self) -> bool:
+        """Whether an outcome has valid fits and a p-value net of demand in none of them."""
+        n, _, n_valid, n_without = self._fits
+        return bool(((n_without == n) & (n_valid > 0)).any())
 
-    def by_replicate(self, x: Any) -> Any:
-        """The family's part of a column of the sorted rows, (R, M)."""
-        return x[self.row].reshape(len(self.outcome), -1).T
+    def shares(self, test: tuple[Rule, str]) -> Measured:
+        """Rejection rates over replicates of each of M outcomes, then of *any, *all, *at_least_2 and *mean."""
+        number, n_outcome = self._number[test].astype(float), len(self.outcome)
+        enough = [1, n_outcome, 2] if n_outcome > 1 else [1, n_outcome]
+        hit = np.stack([*self._rejected[test].astype(float), *(number[k:].sum(axis=0) for k in enough)])
+        by_calendar = number.sum(axis=0)
+        n = by_calendar.sum()
+        counted = proportion(hit.sum(axis=1), n, spread_of_hits(np.broadcast_to(by_calendar, hit.shape), hit).growth)
 
-    def calendar(self, fits: Fits) -> Index | None:
-        """(R,) the calendar of each replicate; None = they share none."""
-        return None if fits.calendar is None else np.asarray(self.by_replicate(fits.calendar)[:, 0])
-
-    def n_replicate_with(self, status: Bool) -> Index:
-        """Replicates with this status in each outcome, and, once per family measure, in all outcomes at once."""
-        has = self.by_replicate(status)
-        return np.append(has.sum(axis=0), [has.all(axis=1).sum()] * (len(self.label) - len(self.outcome)))
-
-    def lacks(self, x: Real, is_valid: Bool) -> bool:
-        """Whether an outcome has valid fits and `x` in none of them."""
-        is_absent = np.isnan(self.by_replicate(x)).all(axis=0)
-        return bool((is_absent & self.by_replicate(is_valid).any(axis=0)).any())
+        share = np.arange(n_outcome + 1) / n_outcome
+        centre = share @ number.sum(axis=1) / n
+        squares = (share - centre) ** 2 @ number.sum(axis=1)
+        growth = spread(by_calendar[None], (share @ number)[None], np.array([squares])).growth[0]
+        mean = normal(centre, np.sqrt(squares / (n - 1) / n) if n > 1 else np.nan, growth)
+        mean = mean._replace(ci_low=np.maximum(mean.ci_low, 0.0), ci_high=np.minimum(mean.ci_high, 1.0))
+        return Measured(*(np.append(x, y) for x, y in zip(counted, mean, strict=True)))
 
 
 def _families(fits: Fits) -> list[_Family]:
-    """The families of the sorted rows; ValueError if the outcomes of one do not hold the same replicates."""
-    cell = fits.key.drop(columns="outcome")
-    edge = np.append(np.flatnonzero(cell.ne(cell.shift()).any(axis=1)), len(cell)).tolist()
-    found = []
-    for first, last in pairwise(edge):
-        n_row, outcome = fits.n_row[first:last], list(fits.key["outcome"].iloc[first:last])
-        row = slice(fits.start[first], fits.start[first] + n_row.sum())
-        if (n_row != n_row[0]).any() or np.ptp(fits.replicate[row].reshape(len(outcome), -1), axis=0).any():
-            count = ", ".join(f"{name} {n}" for name, n in zip(outcome, n_row, strict=True))
-            where = ", ".join(cell.iloc[first])
-            raise ValueError(f"{where}: replicates differ between outcomes ({count}); a family needs the same in each")
-        found.append(_Family(first, row, outcome))
-    return found
-
-
-def _shares(reject: Bool, calendar: Index | None) -> Measured:
-    """Rejection rates over replicates of each of M outcomes, then of *any, *all, *at_least_2 and *mean; (R, M) in."""
-    n_replicate, n_outcome = reject.shape
-    n_rejected = reject.sum(axis=1)
-    enough = [1, n_outcome, 2] if n_outcome > 1 else [1, n_outcome]
-    hit = np.column_stack([reject, *(n_rejected >= k for k in enough)])
-    share = n_rejected / n_outcome
-    shared = [spread(x.astype(float), np.zeros(n_replicate, np.int64), 1, calendar) for x in (*hit.T, share)]
-    mcse = share.std(ddof=1) / np.sqrt(n_replicate) if n_replicate > 1 else np.nan
-    growth = np.concatenate([one.growth for one in shared])
-    mean = normal(share.mean(), mcse, growth[-1])
-    mean = mean._replace(ci_low=np.maximum(mean.ci_low, 0.0), ci_high=np.minimum(mean.ci_high, 1.0))
-    counted = proportion(hit.sum(axis=0), n_replicate, growth[:-1])
-    return Measured(*(np.append(x, y) for x, y in zip(counted, mean, strict=True)))
+    """The families of a span, by design, analysis and truth; their outcomes in order."""
+    design, outcome, analysis, truth = fits.rank.T
+    order = np.lexsort((outcome, truth, analysis, design))
+    edge = np.flatnonzero(np.diff(fits.rank[order][:, [0, 2, 3]], axis=0).any(axis=1)) + 1
+    return [
+        _Family(cell, fits.key.iloc[cell[0]].drop("outcome"), list(fits.key["outcome"].iloc[cell]))
+        for cell in np.split(order, edge)
+    ]

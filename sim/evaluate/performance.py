@@ -1,30 +1,28 @@
 """Performance measures of each analysis, every one with its Monte Carlo standard error.
 
-The rows of the replicates go in, one tidy table comes out; nothing is read, written or drawn. Measures and Monte Carlo
-standard errors follow Morris, White, Crowther 2019, doi:10.1002/sim.8086, table 6; type S and type M errors follow
-Gelman & Carlin 2014, doi:10.1177/1745691614551642; intervals of proportions follow Wilson 1927,
+The rows of the replicates go in, span by span, one tidy table comes out; nothing is read, written or drawn. A first
+pass over the spans gives counts and means, a second the scatter about the means. Measures and Monte Carlo standard
+errors follow Morris, White, Crowther 2019, doi:10.1002/sim.8086, table 6; type S and type M errors follow Gelman &
+Carlin 2014, doi:10.1177/1745691614551642; intervals of proportions follow Wilson 1927,
 doi:10.1080/01621459.1927.10502953.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
 
 from sim.evaluate.calendars import Spread, spread
+from sim.evaluate.spans import KEY, Bool, Fits, Real, Spans, read
+from sim.evaluate.sums import Scores, Sums
+from sim.evaluate.true_values import TrueValue, demand_without_effect, error_of_true_value, true_and_demand
 
-Real: TypeAlias = NDArray[np.float64]
-Index: TypeAlias = NDArray[np.int64]
-Bool: TypeAlias = NDArray[np.bool_]
 Sides: TypeAlias = Literal[1, 2]
-TrueValue: TypeAlias = pd.DataFrame | Mapping[tuple[str, str, str], tuple[float, float]]
 
-KEY = ("design", "outcome", "analysis", "truth")
 COUNT = ("n_replicate", "n_ok", "n_singular", "n_failed")
 COLUMNS = [*KEY, "measure", "estimate", "mcse", "ci_low", "ci_high", *COUNT]
 Z95 = float(special.ndtri(0.975))
@@ -35,37 +33,9 @@ NAME_UNDER_NULL = {
     "power_among_ok": "type_1_error_among_ok",
     "power_counted": "type_1_error_counted",
 }
-_NUMBER = ("estimate", "standard_error", "df", "p_value", "ci_low", "ci_high")
 ONLY_UNDER_ALTERNATIVE = (
     "power_correct_sign", "power_net_of_demand", "coverage_net_of_demand", "type_s", "type_m", "demand_inflation",
 )  # fmt: skip
-
-
-class Fits(NamedTuple):
-    """The L rows in order of their C cells and, within a cell, of replicate; what a failed fit returned is NaN."""
-
-    key: pd.DataFrame  # (C, ...) what names a cell
-    start: Index  # (C,) its first row
-    n_row: Index  # (C,)
-    replicate: Index  # (L,)
-    is_ok: Bool  # (L,)
-    is_singular: Bool
-    estimate: Real
-    standard_error: Real
-    df: Real
-    p_value: Real
-    ci_low: Real
-    ci_high: Real
-    reject_probability: Real  # conditional on the error contrasts; NaN where rejections are counted
-    calendar: Index | None  # (L,) that the replicate is on; None = they share none
-
-    @property
-    def is_valid(self) -> Bool:
-        return self.is_ok | self.is_singular
-
-    def spread(self, value: Real) -> Spread:
-        """What shared calendars do to the error of the mean of `value`, (L,), over the rows where it is not NaN."""
-        return spread(value, np.repeat(np.arange(len(self.start)), self.n_row), len(self.start), self.calendar)
 
 
 class Measured(NamedTuple):
@@ -106,90 +76,6 @@ def share_owed_to_calendars(shared: Spread) -> Measured:
     return found._replace(ci_low=np.clip(found.ci_low, 0.0, 1.0), ci_high=np.clip(found.ci_high, 0.0, 1.0))
 
 
-def _share(hit: Bool, fits: Fits, among: Bool | None = None) -> Measured:
-    """Share of the rows of each cell, or of those `among` them, that hit."""
-    counts = np.ones(len(hit), dtype=bool) if among is None else among
-    shared = fits.spread(np.where(counts, hit.astype(float), np.nan))
-    return proportion(_sum(hit & counts, fits), _sum(counts, fits), shared.growth)
-
-
-def sort_fits(rows: pd.DataFrame, cell: Sequence[str], n_calendar: int | None = None) -> Fits:
-    """The rows sorted by cell, then by replicate, so that the order of the rows cannot change a sum.
-
-    n_calendar : replicate r is on calendar r modulo this; None = replicates share none.
-
-    A fit counts as valid when its status is 'ok' or 'singular' and its estimate, standard error and p-value are finite.
-    Categories keep their order, text is sorted. Raises ValueError where a row occurs twice, for example because a block
-    was read twice: such a replicate would be counted twice.
-    """
-    cell_code = np.zeros(len(rows), dtype=np.int64)
-    for name in cell:
-        category = rows[name].astype("category").cat
-        cell_code = cell_code * max(len(category.categories), 1) + category.codes.to_numpy()
-    replicate = rows["replicate"].to_numpy(dtype=np.int64)
-    order = np.lexsort((replicate, cell_code))
-    cell_code, replicate = cell_code[order], replicate[order]
-    start = np.flatnonzero(np.diff(cell_code, prepend=-1))
-    key = rows[list(cell)].iloc[order[start]].astype(str).reset_index(drop=True)
-    n_row = np.diff(start, append=len(rows))
-
-    twice = np.flatnonzero((np.diff(cell_code) == 0) & (np.diff(replicate) == 0))
-    if twice.size:
-        where = ", ".join(key.iloc[int(np.searchsorted(start, twice[0], side="right")) - 1])
-        first = f"the first is replicate {replicate[twice[0]]} of {where}"
-        raise ValueError(f"{twice.size} rows occur twice, {first}; was a block read more than once?")
-
-    value = {name: rows[name].to_numpy(dtype=float)[order] for name in _NUMBER}
-    given = (
-        rows["reject_probability"].to_numpy(dtype=float) if "reject_probability" in rows else np.full(len(rows), np.nan)
-    )
-    value["reject_probability"] = given[order]
-    is_finite = np.isfinite(value["estimate"]) & np.isfinite(value["standard_error"]) & np.isfinite(value["p_value"])
-    is_ok, is_singular = ((rows["status"] == s).to_numpy(dtype=bool)[order] & is_finite for s in ("ok", "singular"))
-    value = {name: np.where(is_ok | is_singular, x, np.nan) for name, x in value.items()}
-    calendar = None if n_calendar is None else replicate % n_calendar
-    return Fits(key, start, n_row, replicate, is_ok, is_singular, **value, calendar=calendar)
-
-
-def true_and_demand(key: pd.DataFrame, true_value: TrueValue) -> tuple[Real, Real]:
-    """True value of the estimand and demand inflation of each cell, two (C,) arrays; ValueError if a cell has none."""
-    known = _known(true_value)
-    wanted = [(str(d), str(o), str(h)) for d, o, h in key[["design", "outcome", "truth"]].itertuples(index=False)]
-    missing = sorted(set(wanted) - set(known))
-    if missing:
-        raise ValueError(f"no true value for (design, outcome, truth) = {missing[0]}; known: {sorted(known)}")
-    pair = np.array([known[name] for name in wanted], dtype=float).reshape(-1, 2)
-    return pair[:, 0], pair[:, 1]
-
-
-def error_of_true_value(key: pd.DataFrame, true_value: TrueValue) -> Real:
-    """(C,) Monte Carlo standard error of the true value: 0 but where a table says that it comes from draws."""
-    if not isinstance(true_value, pd.DataFrame) or "true_value_mcse" not in true_value:
-        return np.zeros(len(key))
-    wanted = ["design", "outcome", "truth"]
-    found = key[wanted].merge(true_value[[*wanted, "true_value_mcse"]].astype(dict.fromkeys(wanted, str)), "left")
-    return found["true_value_mcse"].to_numpy(float)
-
-
-def demand_without_effect(key: pd.DataFrame, true_value: TrueValue) -> Real:
-    """(C,) the demand inflation that trained people would report if nobody gained: the alternative's; NaN elsewhere."""
-    known = _known(true_value)
-    return np.array(
-        [
-            known.get((str(d), str(o), "alternative"), (0.0, 0.0))[1] if h == "null" else np.nan
-            for d, o, h in key[["design", "outcome", "truth"]].itertuples(index=False)
-        ]
-    )
-
-
-def _known(true_value: TrueValue) -> dict[tuple[str, str, str], tuple[float, float]]:
-    if not isinstance(true_value, pd.DataFrame):
-        return dict(true_value)
-    column = ["design", "outcome", "truth", "true_value", "demand_inflation"]
-    table = true_value if "design" in true_value else true_value.reset_index()
-    return {(d, o, h): (value, demand) for d, o, h, value, demand in table[column].itertuples(index=False)}
-
-
 def rejects(p_value: Real, estimate: Real, alpha: float, sides: Sides) -> Bool:
     """Whether each test rejects: p at most alpha and, one-sided (upper), an estimate above zero; NaN never rejects."""
     return (p_value <= alpha) & ((sides == 2) | (estimate > 0))
@@ -209,23 +95,22 @@ def net_p_value(fits: Fits, demand: Real, sides: Sides) -> Real:
     return p
 
 
-def summarise(
-    rows: pd.DataFrame, true_value: TrueValue, alpha: float, sides: Sides = 2, n_calendar: int | None = None
-) -> pd.DataFrame:
+def summarise(spans: Spans, true_value: TrueValue, alpha: float, sides: Sides = 2, n_calendar: int = 1) -> pd.DataFrame:
     """Every performance measure of each design x outcome x analysis x truth, with MCSE, 95% interval and fit counts.
 
-    rows : one row per replicate x outcome x analysis x truth, in any order, with the columns design, replicate,
-    outcome, analysis, truth ('alternative' or 'null'), estimate, standard_error, df, p_value, ci_low, ci_high and
-    status ('ok', 'singular', 'failed'). A fit whose estimate, standard error or p-value is NaN or infinite counts as
-    failed whatever its status; a singular fit is valid.
+    spans : tables of one row per replicate x outcome x analysis x truth, in ascending order of replicates and within a
+    table in any order, with the columns design, replicate, outcome, analysis, truth ('alternative' or 'null'),
+    estimate, standard_error, df, p_value, ci_low, ci_high and status ('ok', 'singular', 'failed'). A fit whose
+    estimate, standard error or p-value is NaN or infinite counts as failed whatever its status; a singular fit is
+    valid.
     true_value : (design, outcome, truth) -> (true value of the estimand, demand inflation), as a mapping or as a
     DataFrame with the columns design, outcome, truth, true_value, demand_inflation and, where the value comes from
     draws, true_value_mcse. Demand inflation is the part of the treated arm's self-report that is in the estimates and
     not in the estimand.
-    alpha : in (0, 1).  sides : 2, or 1 for an upper one-sided test, whose p-values in `rows` are one-sided already.
+    alpha : in (0, 1).  sides : 2, or 1 for an upper one-sided test, whose p-values are one-sided already.
     n_calendar : calendars that the replicates share, replicate r being on calendar r modulo this: every MCSE counts the
     variance between calendars, and `calendar_share` is its share of the squared MCSE of power (under the null, of
-    the type I error); None = they share none.
+    the type I error); 1 = they share nothing that could be told.
 
     Rejections are counted among all replicates, a failed fit as not rejecting (`power`) or as rejecting
     (`power_if_failures_reject`); under the null `type_1_error_with_demand` is the share of rejections had the trained
@@ -233,59 +118,178 @@ def summarise(
     errors, coverage and MSE take the valid fits; type S and type M the valid fits that reject. An interval without both
     limits covers nothing. A measure that has no value or no MCSE (a single valid fit, type S and M of a true value of
     0) has no row.
+    Raises ValueError as `read` does, and where a cell has no true value.
     References: see the module.
     """
-    fits = sort_fits(rows, KEY, n_calendar)
-    true, demand = true_and_demand(fits.key, true_value)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        measured = _rejection(fits, true, demand, alpha, sides) | _accuracy(fits, true, demand)
-        inflated = demand_without_effect(fits.key, true_value)
-        measured["type_1_error_with_demand"] = _rejection_of_demand(fits, inflated, alpha, sides)
-    fixed = np.zeros(len(true))
-    error = error_of_true_value(fits.key, true_value)
-    measured |= {"true_value": normal(true, error), "demand_inflation": normal(demand, fixed)}
-    n_ok, n_singular = (_sum(status, fits) for status in (fits.is_ok, fits.is_singular))
-    measured["singular_rate"] = _share(fits.is_singular, fits)
-    measured["failure_rate"] = _share(~fits.is_valid, fits)
-    return tabulate(fits.key, measured, fits.n_row, n_ok, n_singular)
+    performance = Performance(true_value, alpha, sides)
+    read(spans, n_calendar, [performance])
+    return performance.table()
 
 
-def _sum(x: Any, fits: Fits) -> Real:
-    """Sum over the rows of each cell, (C,)."""
-    return np.add.reduceat(np.asarray(x, dtype=float), fits.start)
+class Performance:
+    """The measures of `summarise`, from two passes over the spans."""
+
+    def __init__(self, true_value: TrueValue, alpha: float, sides: Sides) -> None:
+        self._true_value, self._alpha, self._sides = true_value, alpha, sides
+        self._cell: _Cells | None = None
+        self._sums, self._about = Sums(), Sums()
+        self._mean: dict[str, Real] | None = None
+
+    def add(self, fits: Fits) -> None:
+        """First pass: counts and sums.  Second pass: distances from the means."""
+        if self._cell is None:
+            self._cell = _cells(fits, self._true_value)
+        reject = rejects(fits.p_value, fits.estimate, self._alpha, self._sides)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            number = _numbers(fits, self._cell, reject)
+            if self._mean is None:
+                self._sums.add(fits, _joined(_hits(fits, self._cell, reject, self._alpha, self._sides), number))
+            else:
+                self._about.add(fits, _distances(fits, number, self._mean))
+
+    def needs_another_pass(self) -> bool:
+        """Once, for what needs the means."""
+        if self._mean is not None or self._cell is None:
+            return False
+        with np.errstate(invalid="ignore"):
+            self._mean = {name: self._sums.mean(name) for name in NUMBERS}
+        return True
+
+    def table(self) -> pd.DataFrame:
+        """One row per cell and measure."""
+        if self._cell is None:
+            return pd.DataFrame(columns=COLUMNS)
+        cell, sums = self._cell, self._sums
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            measured = _rejection(cell, sums, self._about) | _accuracy(cell, sums, self._about)
+            with_demand = _where(~np.isnan(cell.demand_if_no_effect), _share("type_1_error_with_demand", sums))
+            measured["type_1_error_with_demand"] = with_demand
+            measured["true_value"] = normal(cell.true, error_of_true_value(cell.key, self._true_value))
+            measured["demand_inflation"] = normal(cell.demand, np.zeros(len(cell.key)))
+            measured |= {name: _share(name, sums) for name in ("singular_rate", "failure_rate")}
+        return tabulate(cell.key, measured, sums.n("all"), sums.total("ok"), sums.total("singular_rate"))
 
 
-def _rejection(fits: Fits, true: Real, demand: Real, alpha: float, sides: Sides) -> dict[str, Measured]:
+class _Cells(NamedTuple):
+    """What is known of the C cells beforehand."""
+
+    key: pd.DataFrame  # (C, 4)
+    true: Real  # (C,)
+    demand: Real
+    demand_if_no_effect: Real
+
+    @property
+    def ratio_base(self) -> Real:
+        """The true value; NaN where it is 0: no sign is right then, and no ratio exists."""
+        return np.where(self.true == 0, np.nan, self.true)
+
+
+def _cells(fits: Fits, true_value: TrueValue) -> _Cells:
+    return _Cells(fits.key, *true_and_demand(fits.key, true_value), demand_without_effect(fits.key, true_value))
+
+
+NUMBERS = (
+    "chance", "chance_if_failures_reject", "chance_or_rejection", "estimate", "square", "error", "chance_among_ok",
+    "exaggeration",
+)  # fmt: skip
+"""Scores that are more than 0 or 1, whose scatter the second pass measures."""
+
+
+def _numbers(fits: Fits, cell: _Cells, reject: Bool) -> Scores:
+    """Scores whose means are estimated: conditional chances to reject, estimates, squared errors, type M ratios."""
+    valid, p = fits.is_valid, fits.reject_probability
+    chance = np.where(valid, p, 0.0)
+    return {
+        "all": (np.ones(len(valid), dtype=bool), {
+            "chance": chance,
+            "chance_if_failures_reject": np.where(valid, p, 1.0),
+            "chance_or_rejection": np.where(np.isnan(chance), reject, chance),
+        }),
+        "valid": (valid, {
+            "estimate": fits.estimate,
+            "square": fits.standard_error**2,
+            "error": (fits.estimate - fits.each(cell.true)) ** 2,
+            "chance_among_ok": p,
+        }),
+        "rejecting": (reject, {"exaggeration": np.abs(fits.estimate) / fits.each(np.abs(cell.ratio_base))}),
+    }  # fmt: skip
+
+
+def _hits(fits: Fits, cell: _Cells, reject: Bool, alpha: float, sides: Sides) -> Scores:
+    """Scores that are 0 or 1, named as the measures that are their shares, and what tells whether these exist."""
+    valid, everyone = fits.is_valid, np.ones(len(fits.is_valid), dtype=bool)
+    is_right = np.sign(fits.estimate) == fits.each(np.sign(cell.ratio_base))
+    demand, added = fits.each(cell.demand), fits.each(np.nan_to_num(cell.demand_if_no_effect))
+    p_net, p_added = net_p_value(fits, demand, sides), net_p_value(fits, -added, sides)
+    return {
+        "all": (everyone, {
+            "power": reject,
+            "power_net_of_demand": rejects(p_net, fits.estimate - demand, alpha, sides),
+            "power_if_failures_reject": reject | ~valid,
+            "power_correct_sign": reject & is_right,
+            "type_1_error_with_demand": rejects(p_added, fits.estimate + added, alpha, sides),
+            "ok": fits.is_ok,
+            "singular_rate": fits.is_singular,
+            "failure_rate": ~valid,
+            "has_net_p_value": ~np.isnan(p_net),
+        }),
+        "valid": (valid, {
+            "power_among_ok": reject,
+            "coverage": _covers(fits, cell.true),
+            "coverage_net_of_demand": _covers(fits, cell.true + cell.demand),
+            "has_interval": ~np.isnan(fits.ci_low) & ~np.isnan(fits.ci_high),
+            "has_no_chance": np.isnan(fits.reject_probability),
+        }),
+        "rejecting": (reject, {"type_s": ~is_right}),
+    }  # fmt: skip
+
+
+def _covers(fits: Fits, value: Real) -> Bool:
+    return (fits.ci_low <= fits.each(value)) & (fits.each(value) <= fits.ci_high)
+
+
+def _joined(one: Scores, other: Scores) -> Scores:
+    return {among: (counts, {**values, **other[among][1]}) for among, (counts, values) in one.items()}
+
+
+def _distances(fits: Fits, number: Scores, mean: Mapping[str, Real]) -> Scores:
+    """Of each number its distance from the mean of its cell, squared as well, and what else needs a mean."""
+    scores: dict[str, tuple[Bool, dict[str, Any]]] = {}
+    for among, (counts, values) in number.items():
+        off = {name: value - fits.each(mean[name]) for name, value in values.items()}
+        scores[among] = (counts, off | {f"{name}^2": x**2 for name, x in off.items()})
+    everyone, valid = scores["all"][1], scores["valid"][1]
+    everyone["chance^4"] = everyone["chance^2"] ** 2
+    valid["estimate^4"] = valid["estimate^2"] ** 2
+    valid["square estimate^2"] = valid["square"] * valid["estimate^2"]
+    valid["bias_eliminated_coverage"] = _covers(fits, mean["estimate"])
+    return scores
+
+
+def _share(name: str, sums: Sums) -> Measured:
+    """Share of the rows that count for a score that hit."""
+    return proportion(sums.total(name), sums.n_of(name), sums.spread_of_hits(name).growth)
+
+
+def _mean(name: str, sums: Sums, about: Sums, less: Real | float = 0.0) -> Measured:
+    """Mean of a number, less a constant; its MCSE is the standard deviation over sqrt(n)."""
+    n, squares = sums.n_of(name), about.total(f"{name}^2")
+    return normal(sums.mean(name) - less, np.sqrt(squares / (n - 1) / n), about.spread(name, squares).growth)
+
+
+def _rejection(cell: _Cells, sums: Sums, about: Sums) -> dict[str, Measured]:
     """Power, what failures and demand do to it, and the errors of significant estimates (Gelman & Carlin 2014)."""
-    n, n_valid = fits.n_row, _sum(fits.is_valid, fits)
-    true = np.where(true == 0, np.nan, true)  # no sign is right and no ratio exists
-    sign = np.repeat(np.sign(true), n)
-    reject = rejects(fits.p_value, fits.estimate, alpha, sides)
-    n_reject = _sum(reject, fits)
-    is_right = np.sign(fits.estimate) == sign
-
-    demand_row = np.repeat(demand, n)
-    p_net = net_p_value(fits, demand_row, sides)
-    net = _share(rejects(p_net, fits.estimate - demand_row, alpha, sides), fits)
-    has_no_df = (n_valid > 0) & (_sum(~np.isnan(p_net), fits) == 0)
-
-    ratio = np.where(reject, np.abs(fits.estimate) / np.repeat(np.abs(true), n), 0.0)
-    type_m = _sum(ratio, fits) / n_reject
-    square = np.where(reject, (ratio - np.repeat(type_m, n)) ** 2, 0.0)
-    type_m_mcse = np.sqrt(_sum(square, fits) / (n_reject - 1) / n_reject)
-    counted = {
-        "power": _share(reject, fits),
-        "power_net_of_demand": _where(~has_no_df, net),
-        "power_if_failures_reject": _share(reject | ~fits.is_valid, fits),
-        "power_among_ok": _share(reject, fits, fits.is_valid),
-    }
-    p_reject = np.where(fits.is_valid, fits.reject_probability, 0.0)
-    shared = fits.spread(np.where(np.isnan(p_reject), reject, p_reject))
-    return _conditional(fits, demand, counted) | {
-        "calendar_share": share_owed_to_calendars(shared),
-        "power_correct_sign": _where(~np.isnan(true), _share(reject & is_right, fits)),
-        "type_s": _where(~np.isnan(true), _share(~is_right, fits, reject)),
-        "type_m": normal(type_m, type_m_mcse, fits.spread(np.where(reject, ratio, np.nan)).growth),
+    counted = {name: _share(name, sums) for name in CHANCE}
+    has_no_df = (sums.n("valid") > 0) & (sums.total("has_net_p_value") == 0)
+    counted["power_net_of_demand"] = _where(~has_no_df, counted["power_net_of_demand"])
+    has_sign = ~np.isnan(cell.ratio_base)
+    return _conditional(cell.demand, counted, sums, about) | {
+        "calendar_share": share_owed_to_calendars(
+            about.spread("chance_or_rejection", about.total("chance_or_rejection^2"))
+        ),
+        "power_correct_sign": _where(has_sign, _share("power_correct_sign", sums)),
+        "type_s": _where(has_sign, _share("type_s", sums)),
+        "type_m": _mean("exaggeration", sums, about),
     }
 
 
@@ -294,87 +298,84 @@ def _where(has_value: Bool, measured: Measured) -> Measured:
     return Measured(*(np.where(has_value, x, np.nan) for x in measured))
 
 
-def _conditional(fits: Fits, demand: Real, counted: dict[str, Measured]) -> dict[str, Measured]:
+CHANCE = {
+    "power": "chance",
+    "power_net_of_demand": "chance",
+    "power_if_failures_reject": "chance_if_failures_reject",
+    "power_among_ok": "chance_among_ok",
+}
+"""Share of rejections -> the conditional rejection probabilities whose mean it is as well."""
+
+
+def _conditional(demand: Real, counted: dict[str, Measured], sums: Sums, about: Sums) -> dict[str, Measured]:
     """The same measures from the conditional rejection probabilities, in cells where every valid fit has one.
 
     Their mean has MCSE sd / sqrt(n), a failed fit counting 0 or 1 as before. `power_counted` is the share of rejections
     beside it, `variance_reduction` the variance p (1 - p) of a counted rejection, at that mean p, over theirs. Where
     demand inflates estimates, power net of it is counted. Reference: Blackwell 1947, doi:10.1214/aoms/1177730497.
     """
-    p, n = fits.reject_probability, fits.n_row.astype(float)
-    is_conditional = (_sum(fits.is_valid & np.isnan(p), fits) == 0) & (_sum(fits.is_valid, fits) > 0)
-
-    def mean(x: Real, n: Real) -> tuple[Real, Real, Real]:
-        """Mean, variance and fourth central moment over the n rows of each cell that are not NaN."""
-        centre = _sum(np.nan_to_num(x), fits) / n
-        off = np.nan_to_num(x - np.repeat(centre, fits.n_row))
-        return centre, _sum(off**2, fits) / (n - 1), _sum(off**4, fits) / n
-
-    def measured(x: Real, n: Real) -> Measured:
-        centre, variance, _ = mean(x, n)
-        found = normal(centre, np.sqrt(variance / n), fits.spread(x).growth)
-        return found._replace(ci_low=np.clip(found.ci_low, 0.0, 1.0), ci_high=np.clip(found.ci_high, 0.0, 1.0))
-
-    zero, one, left_out = (measured(np.where(fits.is_valid, p, x), m) for x, m in (
-        (0.0, n), (1.0, n), (np.nan, _sum(fits.is_valid, fits))))  # fmt: skip
-    ours = {"power": zero, "power_net_of_demand": zero, "power_if_failures_reject": one, "power_among_ok": left_out}
-    keep = {name: is_conditional & ((name != "power_net_of_demand") | (demand == 0)) for name in ours}
-    chosen = {
-        name: Measured(*(np.where(keep[name], a, b) for a, b in zip(ours[name], counted[name], strict=True)))
-        for name in counted
-    }
-    centre, variance, fourth = mean(np.where(fits.is_valid, p, 0.0), n)
+    is_conditional = (sums.total("has_no_chance") == 0) & (sums.n("valid") > 0)
+    chosen = {}
+    for name, chance in CHANCE.items():
+        keep = is_conditional & ((name != "power_net_of_demand") | (demand == 0))
+        found = _mean(chance, sums, about)
+        found = found._replace(ci_low=np.clip(found.ci_low, 0.0, 1.0), ci_high=np.clip(found.ci_high, 0.0, 1.0))
+        chosen[name] = Measured(*(np.where(keep, a, b) for a, b in zip(found, counted[name], strict=True)))
+    n, centre = sums.n("all"), sums.mean("chance")
+    variance, fourth = about.total("chance^2") / (n - 1), about.total("chance^4") / n
     ratio = np.where(is_conditional, centre * (1 - centre) / variance, np.nan)
-    spread = np.sqrt((fourth - variance**2 * (n - 3) / (n - 1)) / n)  # of the variance
-    chosen["variance_reduction"] = normal(ratio, ratio * spread / variance)
-    chosen["power_counted"] = Measured(*(np.where(is_conditional, x, np.nan) for x in counted["power"]))
+    sd = np.sqrt((fourth - variance**2 * (n - 3) / (n - 1)) / n)  # of the variance
+    chosen["variance_reduction"] = normal(ratio, ratio * sd / variance)
+    chosen["power_counted"] = _where(is_conditional, counted["power"])
     return chosen
 
 
-def _rejection_of_demand(fits: Fits, demand: Real, alpha: float, sides: Sides) -> Measured:
-    """Share of rejections had the estimates held this much demand inflation; NaN where it is NaN."""
-    added = np.repeat(np.nan_to_num(demand), fits.n_row)
-    reject = rejects(net_p_value(fits, -added, sides), fits.estimate + added, alpha, sides)
-    return _where(~np.isnan(demand), _share(reject, fits))
-
-
-def _accuracy(fits: Fits, true: Real, demand: Real) -> dict[str, Measured]:
+def _accuracy(cell: _Cells, sums: Sums, about: Sums) -> dict[str, Measured]:
     """Bias, standard errors, coverage and MSE of the valid fits (Morris, White, Crowther 2019, table 6)."""
-    n = _sum(fits.is_valid, fits)
-
-    def mean(x: Real) -> Real:
-        return _sum(np.where(fits.is_valid, x, 0.0), fits) / n
-
-    def variance(x: Real) -> Real:
-        return _sum(np.where(fits.is_valid, (x - each(mean(x))) ** 2, 0.0), fits) / (n - 1)
-
-    def each(x: Real) -> Real:
-        return np.repeat(x, fits.n_row)
-
-    def covers(value: Real) -> Measured:
-        hit = (fits.ci_low <= each(value)) & (each(value) <= fits.ci_high)
-        n_interval = _sum(~np.isnan(fits.ci_low) & ~np.isnan(fits.ci_high), fits)
-        return _where(n_interval > 0, _share(hit, fits, fits.is_valid))
-
-    centre = mean(fits.estimate)
-    empirical_se = np.sqrt(variance(fits.estimate))
-    error, about_mean = (fits.estimate - each(true)) ** 2, (fits.estimate - each(centre)) ** 2
-    square = fits.standard_error**2
-    model_variance = mean(square)
-    model_se, variability = np.sqrt(model_variance), variance(square)
+    n = sums.n("valid")
+    variance, model_variance = about.total("estimate^2") / (n - 1), sums.mean("square")
+    empirical_se, model_se = np.sqrt(variance), np.sqrt(model_variance)
+    variability = about.total("square^2") / (n - 1)
     ratio = model_se / empirical_se
     ratio_mcse = ratio * np.sqrt(variability / (4 * n * model_variance**2) + 1 / (2 * (n - 1)))
-    ratio_influence = square / each(model_variance) - about_mean / each(empirical_se**2)
+    of_variance, of_ratio = _spread_of_variance(about), _spread_of_ratio(about, variance, model_variance)
+    of_square = about.spread("square", about.total("square^2"))
+
+    def covers(name: str, sums_of: Sums) -> Measured:
+        return _where(sums.total("has_interval") > 0, _share(name, sums_of))
+
     return {
-        "bias": normal(centre - true, empirical_se / np.sqrt(n), fits.spread(fits.estimate).growth),
-        "empirical_se": normal(empirical_se, empirical_se / np.sqrt(2 * (n - 1)), fits.spread(about_mean).growth),
-        "model_se": normal(model_se, np.sqrt(variability / (4 * n * model_variance)), fits.spread(square).growth),
-        "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse, fits.spread(ratio_influence).growth),
-        "coverage": covers(true),
-        "coverage_net_of_demand": covers(true + demand),
-        "bias_eliminated_coverage": covers(centre),
-        "mse": normal(mean(error), np.sqrt(variance(error) / n), fits.spread(error).growth),
+        "bias": _mean("estimate", sums, about, less=cell.true),
+        "empirical_se": normal(empirical_se, empirical_se / np.sqrt(2 * (n - 1)), of_variance.growth),
+        "model_se": normal(model_se, np.sqrt(variability / (4 * n * model_variance)), of_square.growth),
+        "relative_error_model_se": normal(100 * (ratio - 1), 100 * ratio_mcse, of_ratio.growth),
+        "coverage": covers("coverage", sums),
+        "coverage_net_of_demand": covers("coverage_net_of_demand", sums),
+        "bias_eliminated_coverage": covers("bias_eliminated_coverage", about),
+        "mse": _mean("error", sums, about),
     }
+
+
+def _spread_of_variance(about: Sums) -> Spread:
+    """Of the squared distance q of an estimate from the mean estimate."""
+    q, q2 = about.total("estimate^2"), about.total("estimate^4")
+    return about.spread("estimate^2", q2 - q**2 / about.n("valid"))
+
+
+def _spread_of_ratio(about: Sums, variance: Real, model_variance: Real) -> Spread:
+    """Of what a row adds to the model over the empirical variance, s / model_variance - q / variance.
+
+    s is its squared standard error less their mean, q as above: sums of it and of its square follow from theirs.
+    """
+    n, q = about.n("valid"), about.total("estimate^2")
+    s_scale, q_scale = 1 / model_variance, 1 / variance
+    s_total = about.total("square")
+    s2 = about.total("square^2") - s_total**2 / n
+    q2 = about.total("estimate^4") - q**2 / n
+    s_q = about.total("square estimate^2") - s_total * q / n
+    squares = s2 * s_scale**2 + q2 * q_scale**2 - 2 * s_q * s_scale * q_scale
+    total = about.by_calendar("square") * s_scale[:, None] - about.by_calendar("estimate^2") * q_scale[:, None]
+    return spread(about.n_by_calendar("square"), total, squares)
 
 
 def tabulate(

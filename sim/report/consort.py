@@ -27,7 +27,7 @@ from sim.designs.arms import apportion
 from sim.designs.village import Village
 from sim.report.figures import OKABE_ITO, save
 from sim.run.flow import ALL, HIGH, LOW
-from sim.run.job import Result
+from sim.run.tables import Result
 
 # All lengths are in points, y downwards; the width is that of the text on an A4 page with margins of 2 cm.
 WIDTH, MARGIN, STRIP = 482.0, 4.0, 13.0

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sim.report.tables import headline_measure
-from sim.run.job import Result
+from sim.run.tables import Result
 
 OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 SERIES = [OKABE_ITO[number] for number in (5, 6, 3, 7, 1, 2, 0)]

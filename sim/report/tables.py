@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.run.blocks import realise, routes
-from sim.run.job import Result
+from sim.run.tables import Result
 
 
 def run_tables(result: Result) -> Group:

@@ -75,6 +75,13 @@ def blocks_of(design: str, n_replicate: int, n_calendar: int, first: int = 0) ->
         first += size
 
 
+def in_spans(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """A table with the column `replicate`, sorted by it and cut at every multiple of SPAN."""
+    ordered = table.sort_values("replicate", kind="stable", ignore_index=True)
+    for _, span in ordered.groupby(ordered["replicate"] // SPAN):
+        yield span
+
+
 @functools.lru_cache(maxsize=64)
 def realise(scenario: Scenario, design: str, number: int) -> Realisation:
     """Calendar `number` of a design: a pure function of (seed, design, number), or of what the design shares."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sim.evaluate.columns import Columns
 from sim.trial import Allocation, Arm, Flags, Names, Operations
 
 ALL = "*"
@@ -17,6 +19,7 @@ WINDOW_CLOSED = "window closed"
 """The reason of visits that the calendar could not hold in time."""
 BEFORE_ALLOCATION = ("screened", "ineligible", "refused", "enrolled", "turned_away")
 STAGES = (*BEFORE_ALLOCATION, "allocated", "seen", "lost")
+DAYS = ("start_day", "last_visit_day", "end_day")
 WORDS = ("stage", "arm", "stratum", "visit", "reason")
 """What names a number of people, in this order, divided by |."""
 LOW, HIGH = 0.10, 0.90
@@ -104,41 +107,53 @@ def operations_columns(names: Names, operations: Operations) -> dict[str, Any]:
     }
 
 
-def flow_table(design: str, flow: pd.DataFrame, n_calendar: int) -> pd.DataFrame:
+def sum_flow(spans: Iterable[pd.DataFrame], n_calendar: int) -> Columns:
+    """All that tables need to know of the flow of a design, whose spans come in ascending order of replicates.
+
+    Beside the columns of people there are their totals, beside first and last day the duration in days.
+    """
+    columns = Columns(n_calendar)
+    for span in spans:
+        is_people = [column.split("|")[0] in STAGES for column in span.columns]
+        people = with_totals(span.loc[:, is_people])
+        number = span.loc[:, np.logical_not(is_people)].select_dtypes(["number", "bool"]).drop(columns="replicate")
+        if "start_day" in number:
+            number["duration_days"] = number["last_visit_day"] - number["start_day"]
+        days = [column for column in number if column in DAYS]
+        columns.add(span["replicate"].to_numpy(np.int64), pd.concat([number, people], axis=1), [*days, *people])
+    return columns
+
+
+def flow_table(design: str, flow: Columns) -> pd.DataFrame:
     """A row per stage, arm, stratum, visit and reason: people, mean over replicates, with the middle 80% of them.
 
     Where a stage tells several strata, arms or reasons apart there is also a row of them together, named ALL, whose
     quantiles are those of the replicates' sums. `mcse` counts replicates on one calendar as one, as far as they are
     alike: it is that of a mean over calendars.
     """
-    rows = []
-    people = with_totals(flow[[column for column in flow.columns if column.split("|")[0] in STAGES]])
-    by_calendar = people.groupby(flow["replicate"] % n_calendar).mean()
-    for column in people.columns:
-        value, mean = people[column], by_calendar[column]
-        is_same = value.min() == value.max()
-        rows.append(
-            {
-                "design": design,
-                **dict(zip(WORDS, _words(column), strict=True)),
-                "people": float(value.mean()),
-                "mcse": 0.0 if is_same else float(mean.std() / np.sqrt(len(mean))),  # NaN of a single calendar
-                "low": float(value.quantile(LOW)),
-                "high": float(value.quantile(HIGH)),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "design": design,
+            **dict(zip(WORDS, _words(column), strict=True)),
+            "people": flow.mean(column),
+            "mcse": flow.mcse_over_calendars(column) if flow.varies(column) else 0.0,
+            "low": flow.quantile(column, LOW),
+            "high": flow.quantile(column, HIGH),
+        }
+        for column in flow.names
+        if column.split("|")[0] in STAGES
+    )
 
 
 def with_totals(people: pd.DataFrame) -> pd.DataFrame:
     """Beside the columns of people, the sums of those that differ in nothing but the stratum, the arm or the reason."""
-    column = {_words(name): people[name] for name in people.columns}
+    column = {_words(name): people[name].to_numpy() for name in people.columns}
     for at in (WORDS.index("stratum"), WORDS.index("arm"), WORDS.index("reason")):
-        together: dict[tuple[str, ...], list[pd.Series[int]]] = {}
+        together: dict[tuple[str, ...], list[NDArray[np.int64]]] = {}
         for words, value in column.items():
             if words[at] != ALL:
                 together.setdefault((*words[:at], ALL, *words[at + 1 :]), []).append(value)
-        column |= {words: sum(values[1:], values[0]) for words, values in together.items() if len(values) > 1}
+        column |= {words: np.sum(values, axis=0) for words, values in together.items() if len(values) > 1}
     return pd.DataFrame({"|".join(words): value for words, value in column.items()})
 
 

@@ -13,9 +13,9 @@ from datetime import date, timedelta
 import pandas as pd
 
 from sim.errors import InvalidInput
-from sim.run.blocks import Block, blocks_of, simulate_block
-from sim.run.job import Result, evaluate
+from sim.run.blocks import blocks_of, in_spans, simulate_block
 from sim.run.local import Progress, in_processes
+from sim.run.tables import Result, evaluate
 from sim.scenario.load import Scenario
 
 
@@ -25,16 +25,15 @@ class InMemory:
 
     blocks: tuple[tuple[pd.DataFrame, pd.DataFrame], ...]
 
-    def rows(self, blocks: list[Block], analysis: str) -> pd.DataFrame:
-        """The rows of one analysis."""
-        del blocks
-        rows = pd.concat([rows for rows, _ in self.blocks], ignore_index=True)
-        return rows[rows["analysis"] == analysis]
+    def rows(self, design: str, analysis: str) -> Iterator[pd.DataFrame]:
+        """The rows of one analysis, span by span."""
+        del design
+        return in_spans(pd.concat([rows[rows["analysis"] == analysis] for rows, _ in self.blocks]))
 
-    def flow(self, blocks: list[Block]) -> pd.DataFrame:
-        """Who was due and seen in every replicate."""
-        del blocks
-        return pd.concat([flow for _, flow in self.blocks], ignore_index=True)
+    def flow(self, design: str) -> Iterator[pd.DataFrame]:
+        """Who was due and seen in every replicate, span by span."""
+        del design
+        return in_spans(pd.concat([flow for _, flow in self.blocks]))
 
 
 @dataclass(frozen=True)

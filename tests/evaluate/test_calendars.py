@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import make_rows
+from rows import fail, make_rows, slow_growth
 from scipy import stats
 
 from sim.evaluate.calendars import spread
@@ -20,8 +20,11 @@ def two_stage(rng, n_study, sd_between, n_calendar=K, n=K * EACH):
 
 
 def spread_of(x, calendar):
-    n_study, n = x.shape
-    return spread(x.ravel(), np.repeat(np.arange(n_study), n), n_study, np.tile(calendar, n_study))
+    """Of (n_study, n) values: one cell per study."""
+    n_calendar = calendar.max() + 1
+    total = np.array([np.bincount(calendar, one, n_calendar) for one in x])
+    n = np.broadcast_to(np.bincount(calendar, minlength=n_calendar).astype(float), total.shape)
+    return spread(n, total, x.var(axis=1) * x.shape[1])
 
 
 @pytest.mark.parametrize("n", [K * EACH, K * EACH - 17])
@@ -53,12 +56,12 @@ def test_intervals_cover_the_mean_over_all_calendars():
     true = {(s, "score", "alternative"): (0.0, 0.0) for s in set(study)}
 
     def coverage(n_calendar):
-        bias = summarise(rows, true, 0.05, n_calendar=n_calendar).query("measure == 'bias'")
+        bias = summarise([rows], true, 0.05, n_calendar=n_calendar).query("measure == 'bias'")
         return ((bias["ci_low"] <= 0) & (bias["ci_high"] >= 0)).mean()
 
     t_with_few_df = 2 * stats.t.sf(Z95, K - 1)  # what a normal interval of K means misses
     assert coverage(K) == pytest.approx(1 - t_with_few_df, abs=4 * np.sqrt(0.06 * 0.94 / n_study))
-    assert coverage(None) < 0.7
+    assert coverage(1) < 0.7
 
 
 @settings(max_examples=30, deadline=None)
@@ -71,13 +74,44 @@ def test_names_of_calendars_and_a_shift_do_not_matter(seed, n_calendar):
         np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
-def test_rows_that_do_not_count_are_left_out():
+def test_growth_of_every_measure_against_all_rows_at_once():
+    """The spans' sums give what the definition of each measure's influence gives on the rows."""
     rng = np.random.default_rng(5)
-    x, calendar = two_stage(rng, 1, 0.5, 4, 80)
-    left_out = rng.random(80) < 0.3
-    holed = np.where(left_out, np.nan, x)
-    for one, other in zip(spread_of(holed, calendar), spread_of(x[:, ~left_out], calendar[~left_out]), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12)
+    n, n_calendar, true, demand = 300, 12, 0.5, 0.2
+    calendar = np.arange(n) % n_calendar
+    shared, level = rng.normal(0, 0.4, n_calendar), rng.uniform(0.3, 0.6, n_calendar)
+    rows = make_rows(true + shared[calendar] + rng.normal(0, 0.5, n), level[calendar] * rng.uniform(0.8, 1.2, n), 9.0)
+    rows = fail(rows, rng.random(n) < 0.1)
+    known = {("rct", "score", "alternative"): (true, demand)}
+    spans = [rows[lo : lo + 64] for lo in range(0, n, 64)]
+    shared, alone = (summarise(spans, known, 0.05, n_calendar=k).set_index("measure") for k in (n_calendar, 1))
+    estimate, square = rows["estimate"].to_numpy(), rows["standard_error"].to_numpy() ** 2
+    about = (estimate - np.nanmean(estimate)) ** 2
+    valid = np.isfinite(estimate)
+    reject = (rows["p_value"] <= 0.05).to_numpy()
+    covers = [(rows["ci_low"] <= x) & (x <= rows["ci_high"]) for x in (true, true + demand, np.nanmean(estimate))]
+    value = {
+        "power": reject,
+        "power_if_failures_reject": reject | ~valid,
+        "power_among_ok": np.where(valid, reject, np.nan),
+        "type_s": np.where(reject, estimate < 0, np.nan),
+        "type_m": np.where(reject, np.abs(estimate) / true, np.nan),
+        "bias": estimate,
+        "empirical_se": about,
+        "model_se": square,
+        "relative_error_model_se": square / np.nanmean(square) - about / np.nanvar(estimate, ddof=1),
+        "coverage": np.where(valid, covers[0], np.nan),
+        "coverage_net_of_demand": np.where(valid, covers[1], np.nan),
+        "bias_eliminated_coverage": np.where(valid, covers[2], np.nan),
+        "mse": (estimate - true) ** 2,
+        "failure_rate": ~valid,
+    }
+    grown = 0
+    for measure, x in value.items():
+        expected = slow_growth(np.asarray(x, dtype=float), calendar)
+        grown += expected > 1
+        assert (shared.loc[measure, "mcse"] / alone.loc[measure, "mcse"]) ** 2 == pytest.approx(expected), measure
+    assert grown > 8
 
 
 @pytest.mark.parametrize(("n", "n_calendar"), [(30, 64), (30, 1)])
@@ -91,11 +125,11 @@ def test_power_counts_the_variance_between_calendars_against_the_formula():
     """Half of the calendars reject always, half never: sqrt(K / (K - 1)) SDs of the calendars' power over sqrt(K)."""
     calendar = np.arange(K * EACH) % K
     rows = make_rows(np.where(calendar % 2 == 0, 10.0, 0.0), 1.0)
-    table = summarise(rows, {("rct", "score", "alternative"): (1.0, 0.0)}, 0.05, n_calendar=K).set_index("measure")
+    table = summarise([rows], {("rct", "score", "alternative"): (1.0, 0.0)}, 0.05, n_calendar=K).set_index("measure")
     power = table.loc["power"]
     assert power["mcse"] == pytest.approx(np.sqrt(0.25 / (K - 1) * (1 - 1 / (K * EACH))))  # p (1 - p) / n, not n - 1
     assert table.loc["calendar_share", "estimate"] == pytest.approx(1.0)
     assert power["ci_low"] < 0.35 and power["ci_high"] > 0.65
-    alone = summarise(rows, {("rct", "score", "alternative"): (1.0, 0.0)}, 0.05).set_index("measure")
+    alone = summarise([rows], {("rct", "score", "alternative"): (1.0, 0.0)}, 0.05).set_index("measure")
     assert alone.loc["power", "mcse"] == pytest.approx(np.sqrt(0.25 / (K * EACH)))
     assert "calendar_share" not in alone.index

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import slow_growth
 from scipy import stats
 
 from sim.evaluate.multiplicity import adjust, family
@@ -125,7 +126,8 @@ def test_unknown_rule_message():
 @pytest.mark.parametrize("sides", [1, 2])
 def test_family_against_brute_force(rule, sides):
     rows = random_rows(11, sides=sides)
-    table = family(rows, rule, ALPHA, truths(rows), sides)
+    spans = [span for _, span in rows.groupby(rows["replicate"] // 4)]
+    table = family(spans, rule, ALPHA, truths(rows), sides)
     assert list(table.columns) == COLUMNS
     expected = []
     for (design, analysis, truth), block in rows.groupby(["design", "analysis", "truth"]):
@@ -161,10 +163,32 @@ def test_family_against_brute_force(rule, sides):
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_family_of_spans_same_bits_as_of_one_table():
+    """All of it is counting."""
+    rows = random_rows(4, n_replicate=40)
+    spans = [span for _, span in rows.groupby(rows["replicate"] // 7)]
+    one, other = (family(x, "holm", ALPHA, truths(rows), n_calendar=8) for x in (spans, [rows]))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_growth_of_the_family_against_all_replicates_at_once():
+    rng, calendar = np.random.default_rng(8), np.arange(240) % 12
+    t = rng.normal(2.0, 1.0, (240, 3)) + rng.normal(0.0, 1.0, 12)[calendar][:, None]
+    rows = make_rows(t)
+    known = truths(rows, demand=0.0)
+    shared, alone = (family([rows], "none", ALPHA, known, n_calendar=k).query("measure == 'power'") for k in (12, 1))
+    share = (2 * stats.norm.sf(np.abs(t)) <= ALPHA).mean(axis=1)
+    value = {"*any": share > 0, "*all": share == 1, "*at_least_2": share > 0.5, "*mean": share}
+    for outcome, x in value.items():
+        mine = [table.set_index("outcome").loc[outcome, "mcse"] for table in (shared, alone)]
+        assert (mine[0] / mine[1]) ** 2 == pytest.approx(slow_growth(x.astype(float), calendar)), outcome
+        assert mine[0] > mine[1], outcome
+
+
 def test_mcse_of_the_mean_share_is_the_sd_over_replicates():
     t = np.array([[3.0, 3.0], [0.0, 3.0], [0.0, 0.0], [3.0, 0.0]])  # shares 1, 1/2, 0, 1/2
     rows = make_rows(t)
-    table = family(rows, "none", ALPHA, truths(rows, demand=0.0)).set_index(["outcome", "measure"])
+    table = family([rows], "none", ALPHA, truths(rows, demand=0.0)).set_index(["outcome", "measure"])
     mean = table.loc[("*mean", "power")]
     assert mean["estimate"] == 0.5
     assert mean["mcse"] == pytest.approx(np.sqrt(0.5 / 3) / 2)
@@ -186,7 +210,7 @@ def test_individual_and_family_power_against_pump():
         "lmm+holm": {"*mean": 0.74, "*any": 0.928, "*at_least_2": 0.766, "*all": 0.527},
     }
     for rule in ("bonferroni", "holm"):
-        table = family(rows, rule, ALPHA, known).set_index(["analysis", "outcome", "measure"])
+        table = family([rows], rule, ALPHA, known).set_index(["analysis", "outcome", "measure"])
         for analysis in ("lmm", f"lmm+{rule}"):
             for outcome, value in expected[analysis].items():
                 mine = table.loc[(analysis, outcome, "power")]
@@ -198,7 +222,7 @@ def test_individual_and_family_power_against_pump():
 
 def test_family_wise_error_of_bonferroni_against_theory():
     rows = make_rows(np.random.default_rng(7).standard_normal((20_000, 4)), truth="null")
-    table = family(rows, "bonferroni", ALPHA, truths(rows)).set_index(["analysis", "outcome"])
+    table = family([rows], "bonferroni", ALPHA, truths(rows)).set_index(["analysis", "outcome"])
     assert set(table["measure"]) == {"type_1_error", "family_wise_error"}
     for analysis, error in {"lmm": 1 - 0.95**4, "lmm+bonferroni": 1 - (1 - 0.05 / 4) ** 4}.items():
         mine = table.loc[(analysis, "*any")]
@@ -210,8 +234,8 @@ def test_family_wise_error_of_bonferroni_against_theory():
 @settings(max_examples=20, deadline=None)
 def test_family_measures_are_ordered_and_finite(seed, n_outcome, rule):
     rows = random_rows(seed, n_replicate=10, n_outcome=n_outcome)
-    table = family(rows, rule, ALPHA, truths(rows))
-    shuffled = family(rows.sample(frac=1, random_state=seed + 1), rule, ALPHA, truths(rows))
+    table = family([rows], rule, ALPHA, truths(rows))
+    shuffled = family([rows.sample(frac=1, random_state=seed + 1)], rule, ALPHA, truths(rows))
     pd.testing.assert_frame_equal(table, shuffled, check_exact=True)
     number = table[["estimate", "mcse", "ci_low", "ci_high"]]
     assert np.isfinite(number).all(axis=None)
@@ -233,9 +257,9 @@ def test_holm_power_between_bonferroni_and_none():
     key = ["design", "outcome", "truth", "measure"]
     adjusted = {}
     for rule in ("bonferroni", "holm"):
-        table = family(rows, rule, ALPHA, known)
+        table = family([rows], rule, ALPHA, known)
         adjusted[rule] = table[table["analysis"] == f"lmm+{rule}"].set_index(key)["estimate"]
-    table = pd.concat([summarise(rows, known, ALPHA), family(rows, "none", ALPHA, known)])
+    table = pd.concat([summarise([rows], known, ALPHA), family([rows], "none", ALPHA, known)])
     unadjusted = table[table["analysis"] == "lmm"].set_index(key)["estimate"]
     assert (adjusted["bonferroni"] <= adjusted["holm"]).all()
     assert (adjusted["holm"] <= unadjusted.reindex(adjusted["holm"].index)).all()
@@ -244,12 +268,12 @@ def test_holm_power_between_bonferroni_and_none():
 def test_net_of_demand_is_left_out_where_an_outcome_has_no_df():
     rows = make_rows(np.random.default_rng(1).normal(2.5, 1.0, (20, 2)))
     rows.loc[rows["outcome"] == "outcome 1", "df"] = np.nan
-    assert set(family(rows, "holm", ALPHA, truths(rows))["measure"]) == {"power"}
+    assert set(family([rows], "holm", ALPHA, truths(rows))["measure"]) == {"power"}
 
 
 def test_family_of_failed_fits_rejects_nothing():
     rows = make_rows(np.full((5, 2), 9.0)).assign(status="failed", p_value=np.nan)
-    table = family(rows, "holm", ALPHA, truths(rows))
+    table = family([rows], "holm", ALPHA, truths(rows))
     assert (table["estimate"] == 0).all()
     assert (table["n_failed"] == 5).all()
     assert "power_net_of_demand" in set(table["measure"])
@@ -257,7 +281,8 @@ def test_family_of_failed_fits_rejects_nothing():
 
 def test_one_sided_family_needs_estimates_above_zero():
     rows = make_rows(np.array([[-0.5, 0.5], [0.5, 0.5]])).assign(p_value=0.01)  # as a randomisation test may return
-    table = family(rows, "holm", ALPHA, truths(rows, demand=0.0), sides=1).set_index(["analysis", "outcome", "measure"])
+    table = family([rows], "holm", ALPHA, truths(rows, demand=0.0), sides=1)
+    table = table.set_index(["analysis", "outcome", "measure"])
     for measure in ("power", "power_net_of_demand"):
         assert table.loc[("lmm+holm", "*all", measure), "estimate"] == 0.5
         assert table.loc[("lmm", "*any", measure), "estimate"] == 1.0
@@ -266,10 +291,10 @@ def test_one_sided_family_needs_estimates_above_zero():
 def test_incomplete_family_message():
     rows = make_rows(np.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"rct, lmm, alternative: .*outcome 0 4, outcome 1 3.*needs the same in each"):
-        family(rows.iloc[:-1], "holm", ALPHA, truths(rows))
+        family([rows.iloc[:-1]], "holm", ALPHA, truths(rows))
 
 
 def test_no_rows_give_an_empty_family_table():
-    table = family(make_rows(np.zeros((1, 2))).iloc[:0], "holm", ALPHA, {})
+    table = family([make_rows(np.zeros((1, 2))).iloc[:0]], "holm", ALPHA, {})
     assert list(table.columns) == COLUMNS
     assert table.empty

@@ -35,7 +35,7 @@ def truths(rows, value=1.0, demand=0.3):
 def one_cell(rows, true_value, demand=0.0, **keywords):
     """The measures of the only cell in the rows, by name."""
     cell = tuple(rows[["design", "outcome", "truth"]].iloc[0])
-    return summarise(rows, {cell: (true_value, demand)}, ALPHA, **keywords).set_index("measure")
+    return summarise([rows], {cell: (true_value, demand)}, ALPHA, **keywords).set_index("measure")
 
 
 def slow_measures(cell, true, demand, is_null, alpha=ALPHA, inflation=0.3):
@@ -152,8 +152,9 @@ def test_hand_computed_table():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_cell_against_slow_version(seed):
+    """The slow version has all rows at once, ours has them span by span."""
     rows = random_rows(seed, n_replicate=int(np.random.default_rng(seed).integers(1, 40)))
-    table = summarise(rows, truths(rows), ALPHA)
+    table = summarise([span for _, span in rows.groupby(rows["replicate"] // 7)], truths(rows), ALPHA)
     assert list(table.columns) == COLUMNS
     n_expected = 0
     for key, cell in rows.groupby(["design", "outcome", "analysis", "truth"]):
@@ -176,7 +177,7 @@ def test_each_mcse_against_meta_replication():
     study = np.repeat([f"{i:03}" for i in range(n_study)], n)
     replicate = np.tile(np.arange(n), n_study)
     rows = make_rows(rng.normal(1.5, 1.0, n_study * n), standard_error, df, design=study, replicate=replicate)
-    table = summarise(rows, {(s, "score", "alternative"): (1.5, 0.0) for s in np.unique(study)}, ALPHA)
+    table = summarise([rows], {(s, "score", "alternative"): (1.5, 0.0) for s in np.unique(study)}, ALPHA)
     for measure in (
         "power",
         "bias",
@@ -219,7 +220,7 @@ def test_type_s_and_m_against_retrodesign(effect, power, type_s, type_m):
 
 def test_power_net_of_demand_is_power_without_demand():
     rows = random_rows(5)
-    table = summarise(rows, truths(rows, demand=0.0), ALPHA).set_index("measure")
+    table = summarise([rows], truths(rows, demand=0.0), ALPHA).set_index("measure")
     columns = ["estimate", "mcse", "ci_low", "ci_high"]
     np.testing.assert_array_equal(table.loc["power", columns], table.loc["power_net_of_demand", columns])
 
@@ -300,8 +301,8 @@ def test_nan_or_infinity_counts_as_failed(seed, column, bad):
     at = np.random.default_rng(seed).random(len(rows)) < 0.2
     injected = rows.copy()
     injected.loc[at, column] = bad
-    table = summarise(injected, truths(rows), ALPHA)
-    pd.testing.assert_frame_equal(table, summarise(fail(rows, at), truths(rows), ALPHA), check_exact=True)
+    table = summarise([injected], truths(rows), ALPHA)
+    pd.testing.assert_frame_equal(table, summarise([fail(rows, at)], truths(rows), ALPHA), check_exact=True)
     assert np.isfinite(table[["estimate", "mcse", "ci_low", "ci_high"]]).all(axis=None)
 
 
@@ -316,7 +317,7 @@ def test_rows_of_failed_fits_are_not_read():
     rows = random_rows(8)
     filled = rows.fillna({"estimate": 99.0, "standard_error": 0.1, "p_value": 0.0, "ci_low": -9.0, "ci_high": 9.0})
     assert (filled["status"] == "failed").any()
-    pd.testing.assert_frame_equal(summarise(filled, truths(rows), ALPHA), summarise(rows, truths(rows), ALPHA))
+    pd.testing.assert_frame_equal(summarise([filled], truths(rows), ALPHA), summarise([rows], truths(rows), ALPHA))
 
 
 # ---- algebra --------------------------------------------------------------------------------------------------------
@@ -327,14 +328,14 @@ def test_rows_of_failed_fits_are_not_read():
 def test_order_of_rows_changes_no_bit(seed, n_replicate):
     rows = random_rows(seed, n_replicate)
     shuffled = rows.sample(frac=1, random_state=seed + 1)
-    table = summarise(rows, truths(rows), ALPHA)
-    pd.testing.assert_frame_equal(table, summarise(shuffled, truths(rows), ALPHA), check_exact=True)
+    table = summarise([rows], truths(rows), ALPHA)
+    pd.testing.assert_frame_equal(table, summarise([shuffled], truths(rows), ALPHA), check_exact=True)
 
 
 def test_one_design_alone_same_bits_as_among_others():
     rows = random_rows(4, n_replicate=501, n_design=3)
-    table = summarise(rows, truths(rows), ALPHA)
-    alone = summarise(rows[rows["design"] == "design 1"], truths(rows), ALPHA)
+    table = summarise([rows], truths(rows), ALPHA)
+    alone = summarise([rows[rows["design"] == "design 1"]], truths(rows), ALPHA)
     among = table[table["design"] == "design 1"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, among, check_exact=True)
 
@@ -342,7 +343,7 @@ def test_one_design_alone_same_bits_as_among_others():
 @given(st.integers(0, 10_000), st.integers(1, 30))
 @settings(max_examples=25, deadline=None)
 def test_counts_add_up_and_powers_are_ordered(seed, n_replicate):
-    table = summarise(rows := random_rows(seed, n_replicate), truths(rows), ALPHA)
+    table = summarise([rows := random_rows(seed, n_replicate)], truths(rows), ALPHA)
     assert (table["n_replicate"] == n_replicate).all()
     assert (table["n_ok"] + table["n_singular"] + table["n_failed"] == n_replicate).all()
     assert (table["ci_low"] <= table["estimate"]).all()
@@ -361,8 +362,8 @@ def test_counts_add_up_and_powers_are_ordered(seed, n_replicate):
 def test_swapped_arms_turn_the_bias_and_nothing_else(seed):
     rows = random_rows(seed, n_replicate=20)
     swapped = rows.assign(estimate=-rows["estimate"], ci_low=-rows["ci_high"], ci_high=-rows["ci_low"])
-    table = summarise(rows, truths(rows, 1.0, 0.3), ALPHA)
-    turned = summarise(swapped, truths(rows, -1.0, -0.3), ALPHA)
+    table = summarise([rows], truths(rows, 1.0, 0.3), ALPHA)
+    turned = summarise([swapped], truths(rows, -1.0, -0.3), ALPHA)
     sign = np.where(table["measure"].isin(["bias", "true_value", "demand_inflation"]), -1.0, 1.0)
     np.testing.assert_allclose(turned["estimate"], sign * table["estimate"], rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(turned["mcse"], table["mcse"], rtol=1e-12)
@@ -376,11 +377,11 @@ def test_true_values_as_table_or_mapping_and_categories_in_their_order():
     known = truths(rows)
     names = ["design", "outcome", "truth", "true_value", "demand_inflation"]
     as_table = pd.DataFrame([[*k, *v] for k, v in known.items()], columns=names)
-    table = summarise(rows, known, ALPHA)
-    pd.testing.assert_frame_equal(table, summarise(rows, as_table, ALPHA))
-    pd.testing.assert_frame_equal(table, summarise(rows, as_table.set_index(names[:3]), ALPHA))
+    table = summarise([rows], known, ALPHA)
+    pd.testing.assert_frame_equal(table, summarise([rows], as_table, ALPHA))
+    pd.testing.assert_frame_equal(table, summarise([rows], as_table.set_index(names[:3]), ALPHA))
     ordered = rows.assign(design=pd.Categorical(rows["design"], ["design 1", "design 0", "not in this run"]))
-    turned = summarise(ordered.astype({"status": "category"}), known, ALPHA)
+    turned = summarise([ordered.astype({"status": "category"})], known, ALPHA)
     assert turned["design"].unique().tolist() == ["design 1", "design 0"]
     pd.testing.assert_frame_equal(turned.sort_values("design", kind="stable", ignore_index=True), table)
 
@@ -388,18 +389,18 @@ def test_true_values_as_table_or_mapping_and_categories_in_their_order():
 def test_missing_true_value_message():
     rows = make_rows([1.0, 2.0], 1.0)
     with pytest.raises(ValueError, match=r"no true value for .*'rct', 'score', 'alternative'.*known.*'rct2'"):
-        summarise(rows, {("rct2", "score", "alternative"): (1.0, 0.0)}, ALPHA)
+        summarise([rows], {("rct2", "score", "alternative"): (1.0, 0.0)}, ALPHA)
 
 
 def test_row_read_twice_message():
     rows = random_rows(1)
     row = rows.iloc[7]
     with pytest.raises(ValueError, match=f"1 rows occur twice, the first is replicate {row['replicate']} of design"):
-        summarise(pd.concat([rows, rows.iloc[[7]]]), truths(rows), ALPHA)
+        summarise([pd.concat([rows, rows.iloc[[7]]])], truths(rows), ALPHA)
 
 
 def test_no_rows_give_an_empty_table():
-    table = summarise(random_rows(1).iloc[:0], {}, ALPHA)
+    table = summarise([random_rows(1).iloc[:0]], {}, ALPHA)
     assert list(table.columns) == COLUMNS
     assert table.empty
 

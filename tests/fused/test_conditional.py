@@ -106,7 +106,7 @@ def test_off_unless_asked_for():
     assert scenario.file.hypotheses.estimator == "counting"
     rows, _ = simulate_block(scenario, Block("plain", 0, 8))
     assert "reject_probability" not in rows
-    measures = set(summarise(rows, truths(), ALPHA)["measure"])
+    measures = set(summarise([rows], truths(), ALPHA)["measure"])
     assert not measures & {"variance_reduction", "power_counted", "type_1_error_counted"}
 
 
@@ -121,7 +121,7 @@ def test_an_analysis_that_lacks_a_term_of_the_scores_is_counted():
     has = rows["reject_probability"].notna().groupby(rows["analysis"], observed=True)
     assert has.any().to_dict() == {"lmm": True, "wrong": False, "generic": False}
     assert has.all()["lmm"]
-    table = summarise(rows, truths(), ALPHA)
+    table = summarise([rows], truths(), ALPHA)
     is_conditional = table[table["measure"] == "variance_reduction"]
     assert set(is_conditional["analysis"]) == {"lmm"}
 
@@ -151,7 +151,7 @@ def small(probability: list[float], *, failed: int = 0, truth: str = "alternativ
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
-    return summarise(rows, truths(), ALPHA).set_index("measure")
+    return summarise([rows], truths(), ALPHA).set_index("measure")
 
 
 def test_summary_by_hand():
@@ -194,7 +194,7 @@ def test_mcse_of_the_variance_reduction_against_meta_replication():
     many = pd.concat([small([0.5] * n)] * n_study, ignore_index=True).assign(reject_probability=probability)
     many["design"] = np.repeat([f"{i:03}" for i in range(n_study)], n)
     known = {(f"{i:03}", "score", "alternative"): (0.5, 0.0) for i in range(n_study)}
-    table = summarise(many, known, ALPHA).query("measure == 'variance_reduction'")
+    table = summarise([many], known, ALPHA).query("measure == 'variance_reduction'")
     sd = table["estimate"].std()
     assert abs(table["mcse"].mean() - sd) < 4 * sd / np.sqrt(2 * n_study) + 0.03 * sd
 
@@ -203,6 +203,6 @@ def test_family_measures_stay_counted():
     rows = small(PROBABILITY)
     both = pd.concat([rows, rows.assign(outcome="other")])
     known = truths() | {("plain", "other", "alternative"): (0.35, 0.0)}
-    with_p = family(both, "holm", ALPHA, known, 2)
-    without = family(both.drop(columns="reject_probability"), "holm", ALPHA, known, 2)
+    with_p = family([both], "holm", ALPHA, known, 2)
+    without = family([both.drop(columns="reject_probability")], "holm", ALPHA, known, 2)
     pd.testing.assert_frame_equal(with_p, without)

@@ -14,7 +14,7 @@ from run_support import plain_trial, small_scenario
 
 from sim.parts import DESIGNS
 from sim.report.consort import consort_figure, said
-from sim.run.flow import ALL, flow_table
+from sim.run.flow import ALL, flow_table, sum_flow
 from sim.run.job import run
 from sim.run.store import Store
 from sim.scenario.load import read_scenario
@@ -125,9 +125,8 @@ def three_arms(result):
                 columns[f"lost|{arm}|{stratum}|{visit}|missed_visit"] = [1, 1]
                 columns[f"lost|{arm}|{stratum}|{visit}|death"] = [0, 2]
     designs = pd.DataFrame({"design": ["ind_8_formats"], "n_cluster": [6.0]})
-    return replace(
-        result, scenario=scenario, designs=designs, flow=flow_table("ind_8_formats", pd.DataFrame(columns), 64)
-    )
+    flow = flow_table("ind_8_formats", sum_flow([pd.DataFrame(columns)], 64))
+    return replace(result, scenario=scenario, designs=designs, flow=flow)
 
 
 def test_three_arms_and_those_turned_away_against_numbers_by_hand(result, tmp_path):

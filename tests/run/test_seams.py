@@ -13,7 +13,8 @@ from sim.evaluate.performance import summarise
 from sim.generate.response import SumOfItems
 from sim.parts import MISSINGNESS
 from sim.run.blocks import Block, realise, routes, simulate_block
-from sim.run.job import estimand_table
+from sim.run.flow import sum_flow
+from sim.run.tables import estimand_table
 from sim.trial import Allocation
 
 
@@ -50,7 +51,8 @@ def test_a_bounded_scale_is_unbiased_for_the_value_from_its_draws(demand):
     scenario = bounded(demand)
     assert not scenario.file.model.is_continuous
     rows, flow = simulate_block(scenario, Block("ind_1", 0, scenario.file.replicates))
-    truth = estimand_table(scenario, "ind_1", flow).query("truth == 'alternative'").set_index("outcome")
+    table = estimand_table(scenario, "ind_1", sum_flow([flow], scenario.file.calendars))
+    truth = table.query("truth == 'alternative'").set_index("outcome")
     for outcome in scenario.names.outcome:
         mine = rows[(rows["outcome"] == outcome) & (rows["truth"] == "alternative")].sort_values("replicate")
         expected = flow[f"true_value|{outcome}"] + flow[f"inflation|{outcome}"]
@@ -107,11 +109,11 @@ def test_an_arm_that_nobody_is_left_in_leaves_the_others_their_scores():
 def test_summary_says_how_sure_a_value_from_draws_is():
     scenario = bounded(0.0)
     rows, flow = simulate_block(scenario, Block("ind_1", 0, 256))
-    table = estimand_table(scenario, "ind_1", flow)
-    summary = summarise(rows, table, 0.05).query("measure == 'true_value' and truth == 'alternative'")
+    table = estimand_table(scenario, "ind_1", sum_flow([flow], scenario.file.calendars))
+    summary = summarise([rows], table, 0.05).query("measure == 'true_value' and truth == 'alternative'")
     error = table.query("truth == 'alternative'").set_index("outcome")["true_value_mcse"]
     assert (error > 0).all()
     found = summary.set_index("outcome")["mcse"]
     assert found.to_dict() == pytest.approx(error.to_dict())
-    plain = summarise(rows, table.drop(columns="true_value_mcse"), 0.05).query("measure == 'true_value'")
+    plain = summarise([rows], table.drop(columns="true_value_mcse"), 0.05).query("measure == 'true_value'")
     assert (plain["mcse"] == 0).all()

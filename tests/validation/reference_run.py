@@ -19,10 +19,11 @@ from sim.report.gantt import gantt
 from sim.report.scan import scan_figure, scan_frame
 from sim.report.tables import run_tables
 from sim.run.blocks import Block, simulate_block
-from sim.run.job import Result, run
+from sim.run.job import run
 from sim.run.local import n_worker
 from sim.run.scan import dates_between, scan
 from sim.run.store import Store
+from sim.run.tables import Result
 from sim.scenario.load import Scenario, read_scenario
 from sim.terminal import WIDTH
 

@@ -13,7 +13,7 @@ from sim.scenario.load import read_scenario
 def study():
     scenario = read_scenario(ROOT / "scenarios" / "habimana_2026_reenacted.yaml")
     rows, flow = simulate_block(scenario, Block("seed_study", 0, 2000))
-    return scenario, rows, flow, medians(rows).set_index(["truth", "measure", "outcome"])[["estimate", "mcse"]]
+    return scenario, rows, flow, medians([rows]).set_index(["truth", "measure", "outcome"])[["estimate", "mcse"]]
 
 
 @pytest.mark.parametrize("outcome", ["compassion", "cohesion", "forgiveness", "resilience"])
