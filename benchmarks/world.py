@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from sim.run.blocks import realise, simulate_block
-from sim.run.local import all_blocks
+from sim.run.blocks import blocks_of, realise, simulate_block
 from sim.scenario.load import read_scenario
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +67,8 @@ def seconds(path: Path, replicates: int) -> float:
 def calendar_share(path: Path, replicates: int) -> float:
     """Processor time of drawing the calendars over that of all blocks of the job in one process."""
     scenario = read_scenario(path).with_changes(replicates=replicates)
-    blocks = all_blocks(scenario)
+    file = scenario.file
+    blocks = [b for design in file.designs for b in blocks_of(design, replicates, file.calendars)]
     simulate_block(scenario, blocks[0])  # compiled code is loaded
     cell = {(b.design, n) for b in blocks for n in np.unique(b.replicate % scenario.file.calendars).tolist()}
     realise.cache_clear()

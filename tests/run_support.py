@@ -8,6 +8,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from sim.parts import DESIGNS
+from sim.run.blocks import Block, blocks_of
 from sim.scenario.contradictions import contradictions
 from sim.scenario.load import Scenario, read_scenario
 from sim.scenario.schema import ScenarioFile
@@ -33,6 +34,12 @@ def small_scenario(
     """A scenario, by default the shipped one, with some of its designs."""
     scenario = read_scenario(path)
     return scenario.with_changes(replicates=replicates, designs=list(designs), **changes)
+
+
+def all_blocks(scenario: Scenario) -> list[Block]:
+    """Every block of every design."""
+    file = scenario.file
+    return [block for design in file.designs for block in blocks_of(design, file.replicates, file.calendars)]
 
 
 def nested_trial(

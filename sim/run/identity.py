@@ -57,7 +57,7 @@ def code_state() -> str:
 
 def machine() -> dict[str, Any]:
     """Where it ran. The same numbers to the last bit are promised for one kind of processor."""
-    return {"system": platform.system(), "cpu": processor(), "cores": os.cpu_count(), "host": platform.node()}
+    return {"system": platform.system(), "cpu": processor(), "cores": os.cpu_count()}
 
 
 def processor() -> str:

@@ -15,7 +15,7 @@ from sim.run.journal import Journal
 from sim.run.packed import Packed
 from sim.run.stopping import calendars_bind, largest_error, next_replicates
 from sim.run.store import Store, Stored
-from sim.run.tables import TABLES, Result, evaluate, together
+from sim.run.tables import TABLES, Result, evaluate, evaluate_design, together
 from sim.scenario.load import Scenario
 
 Progress = Callable[[int, int], None]
@@ -146,15 +146,16 @@ def _table_sums(store: Store) -> dict[str, str]:
 
 def _partial(scenario: Scenario, store: Store) -> Result | None:
     """The tables of the designs that there is time to summarise."""
-    until, done = _Until(store.stored(), time.perf_counter() + PARTIAL_SECONDS), []
+    until, parts = _Until(store.stored(), time.perf_counter() + PARTIAL_SECONDS), {}
     for design in scenario.file.designs:
         try:
-            done.append(evaluate(scenario.with_changes(designs=[design]), until, 0, 1))
+            parts[design] = evaluate_design(scenario, until, design)
         except TimeoutError:
             break
-    result = together(scenario, done) if done else None
-    if result is not None:
-        store.write_table(PARTIAL, result.summary)
+    result = together(_as_far_as(scenario, store), parts)
+    if result.summary.empty:
+        return None
+    store.write_table(PARTIAL, result.summary)
     return result
 
 

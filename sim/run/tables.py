@@ -22,6 +22,8 @@ from sim.run.local import in_processes
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS, Names
 
+TABLES = ("summary", "designs", "estimands", "flow")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -73,21 +75,8 @@ class _Anew:
         return self.begin()
 
 
-def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int = 1) -> Result:
-    """Summaries of the replicates that are there, design by design."""
-    each = ((scenario, store, design) for design in scenario.file.designs)
-    by_design = list(in_processes(_evaluate_design, each, workers))
-    n_replicate = {design: one.n_replicate for design, one in zip(scenario.file.designs, by_design, strict=True)}
-    there = [one for one in by_design if one.n_replicate]
-    summary, designs, estimands, flow = (
-        pd.concat([getattr(one, name) for one in there or [_NOTHING]], ignore_index=True)
-        for name in ("summary", "designs", "estimands", "flow")
-    )
-    return Result(scenario, summary, designs, estimands, flow, n_computed, n_replicate)
-
-
 @dataclass(frozen=True)
-class _Design:
+class Part:
     """The part of one design in each table."""
 
     n_replicate: int
@@ -97,10 +86,27 @@ class _Design:
     flow: pd.DataFrame
 
 
-_NOTHING = _Design(0, pd.DataFrame(columns=COLUMNS), *(pd.DataFrame(columns=["design"]) for _ in range(3)))
+_NOTHING = Part(0, pd.DataFrame(columns=COLUMNS), *(pd.DataFrame(columns=["design"]) for _ in range(3)))
 
 
-def _evaluate_design(scenario: Scenario, store: Kept, design: str) -> _Design:
+def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int = 1) -> Result:
+    """Summaries of the replicates that are there, design by design."""
+    each = ((scenario, store, design) for design in scenario.file.designs)
+    found = in_processes(evaluate_design, each, workers)
+    return together(scenario, dict(zip(scenario.file.designs, found, strict=True)), n_computed)
+
+
+def together(scenario: Scenario, parts: dict[str, Part], n_computed: int = 0) -> Result:
+    """The tables of a run from those of its designs."""
+    there = [part for part in parts.values() if part.n_replicate]
+    table = {
+        name: pd.concat([getattr(part, name) for part in there or [_NOTHING]], ignore_index=True) for name in TABLES
+    }
+    n_replicate = {design: part.n_replicate for design, part in parts.items()}
+    return Result(scenario, **table, n_computed=n_computed, n_replicate=n_replicate)
+
+
+def evaluate_design(scenario: Scenario, store: Kept, design: str) -> Part:
     hypotheses, n_calendar = scenario.file.hypotheses, scenario.file.calendars
     flow = sum_flow(store.flow(design), n_calendar)
     if not flow.n_replicate:
@@ -119,7 +125,7 @@ def _evaluate_design(scenario: Scenario, store: Kept, design: str) -> _Design:
         summary += [table for one in found if len(table := one.table())]
     row = pd.DataFrame([design_row(design, flow)])
     together = pd.concat(summary, ignore_index=True)
-    return _Design(flow.n_replicate, together, row, estimands, flow_table(design, flow))
+    return Part(flow.n_replicate, together, row, estimands, flow_table(design, flow))
 
 
 def estimand_table(scenario: Scenario, design: str, flow: Columns) -> pd.DataFrame:

@@ -12,7 +12,16 @@ import time
 
 import pytest
 from reliability.command import (
-    ROOT, children, digest, finish, is_alive, n_block, small, start, wait_until, workers,
+    ROOT,
+    children,
+    digest,
+    finish,
+    is_alive,
+    n_block,
+    small,
+    start,
+    wait_until,
+    workers,
 )  # fmt: skip
 
 KILLS = [pytest.param(2, id="small"), pytest.param(20, id="full", marks=pytest.mark.reliability)]

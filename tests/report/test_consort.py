@@ -16,6 +16,7 @@ from sim.parts import DESIGNS
 from sim.report.consort import consort_figure, said
 from sim.run.flow import ALL, flow_table, sum_flow
 from sim.run.job import run
+from sim.run.local import Local
 from sim.run.store import Store
 from sim.scenario.load import read_scenario
 
@@ -23,7 +24,7 @@ NUMBER = r"<?([\d,]+\.?\d*)(?: \(([\d,]+) to ([\d,]+)\))?"
 
 
 def run_of(scenario, folder):
-    return run(scenario, Store(folder, scenario), 1, lambda done, total: None, new_run=False)
+    return run(scenario, Store(folder, scenario), Local(1), lambda done, total: None)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from sim.report.figures import power_figure
 from sim.report.tables import _short, designs_json, headline_measure, run_tables
 from sim.run.blocks import realise
 from sim.run.job import run
+from sim.run.local import Local
 from sim.run.store import Store
 
 
@@ -20,7 +21,7 @@ from sim.run.store import Store
 def result(tmp_path_factory):
     scenario = small_scenario(replicates=40)
     store = Store(tmp_path_factory.mktemp("report"), scenario)
-    return run(scenario, store, 1, lambda done, total: None, new_run=False)
+    return run(scenario, store, Local(1), lambda done, total: None)
 
 
 def printed(result):
@@ -78,7 +79,7 @@ def plain(tmp_path_factory):
     people = {"kind": "individual", "districts": 1, "participants_per_district": 60}
     scenario = plain_trial(people, replicates=20)
     store = Store(tmp_path_factory.mktemp("plain"), scenario)
-    return run(scenario, store, 1, lambda done, total: None, new_run=False)
+    return run(scenario, store, Local(1), lambda done, total: None)
 
 
 def test_tables_of_a_plain_trial_say_nothing_of_what_it_has_not(plain, tmp_path):
@@ -106,7 +107,7 @@ def table_of(tmp_path, analysis, **changes):
     analyses = {"lmm": {"kind": "lmm", "baseline": "constrained"}, "wrong": {"kind": "ancova"}}
     primary = {"primary_analysis": analysis, "estimator": "conditional"} | changes
     scenario = nested_trial(VILLAGES, analyses=analyses, replicates=64, calendars=1, **primary)
-    result = run(scenario, Store(tmp_path, scenario), 1, lambda done, total: None, new_run=False)
+    result = run(scenario, Store(tmp_path, scenario), Local(1), lambda done, total: None)
     return result, " ".join(printed(result).split())
 
 

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import NAMES, allocate
-from run_support import plain_trial, small_scenario
+from run_support import all_blocks, plain_trial, small_scenario
 
 from sim.run.blocks import simulate_block
 from sim.run.flow import ALL, WINDOW_CLOSED, flow_of_counts, flow_of_people, flow_table, people_columns, sum_flow
-from sim.run.local import all_blocks
 
 REASONS = ("illness", "moved")
 

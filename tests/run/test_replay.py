@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from sim.dataset.request import Request
 from sim.errors import InvalidInput
 from sim.report.replay import Replay, as_options, is_later, replay, write_replay
 from sim.run.blocks import Block, realise, simulate_block
-from sim.run.local import all_blocks, run_blocks
+from sim.run.job import run
+from sim.run.local import Local
 from sim.run.replay import data_set, failures, fit_table, outcome_rows, refit, replay_command
 from sim.run.store import Store
 from sim.trial import TRUTHS
@@ -71,10 +73,10 @@ def runs(tmp_path_factory):
     for name, make in RUNS.items():
         scenario = make()
         store = Store(tmp_path_factory.mktemp(name), scenario)
-        store.open(new_run=True)
-        run_blocks(scenario, store, 1, lambda done, of: None)
-        rows = [store.rows(all_blocks(scenario), analysis) for analysis in scenario.file.analyses]
-        found[name] = scenario, pd.concat(rows, ignore_index=True)
+        run(scenario, store, Local(1), lambda done, of: None)
+        stored, file = store.stored(), scenario.file
+        spans = [stored.rows(design, analysis) for design in file.designs for analysis in file.analyses]
+        found[name] = scenario, pd.concat(chain.from_iterable(spans), ignore_index=True)
     return found
 
 

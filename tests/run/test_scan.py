@@ -5,12 +5,11 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
-from run_support import small_scenario
+from run_support import all_blocks, small_scenario
 
 from sim.calendar.plan import YearlyPeriod
 from sim.report.scan import scan_frame
 from sim.run.blocks import simulate_block
-from sim.run.local import all_blocks
 from sim.run.scan import dates_between, scan, started_on
 
 CLEAN, INSIDE = date(2027, 7, 5), date(2027, 10, 11)

@@ -20,9 +20,9 @@ from sim.report.scan import scan_figure, scan_frame
 from sim.report.tables import run_tables
 from sim.run.blocks import Block, simulate_block
 from sim.run.job import run
-from sim.run.local import n_worker
+from sim.run.local import Local, n_worker
 from sim.run.scan import dates_between, scan
-from sim.run.store import Store
+from sim.run.store import KINDS, Store
 from sim.run.tables import Result
 from sim.scenario.load import Scenario, read_scenario
 from sim.terminal import WIDTH
@@ -64,11 +64,13 @@ def make(name: str) -> None:
     scenario, folder = scenario_of(name), FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(folder, scenario)
-    result = run(scenario, store, n_worker("auto"), lambda done, total: print(f"{name}: {done}/{total}"), new_run=True)
+    result = run(scenario, store, Local(n_worker("auto")), lambda done, total: print(f"{name}: {done}/{total}"))
     if scenario.has_control:
         power_figure(result, folder)
-    shutil.rmtree(folder / "blocks")
-    store.write_manifest("complete")
+    for kind in KINDS:
+        shutil.rmtree(folder / kind)
+    for name_of in (".lock", "log.jsonl"):
+        store.forget(name_of)
     store.write_table("first_replicates.csv", first_replicates(scenario))
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=WIDTH).print(run_tables(result))
