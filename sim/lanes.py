@@ -204,6 +204,12 @@ def sqrt(typingctx: Any, x: Any) -> Any:
 
 
 @intrinsic
+def floor(typingctx: Any, x: Any) -> Any:
+    """The greatest whole number that is not above x."""
+    return x(x), _call("floor", 1)
+
+
+@intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a b + c with one rounding."""
     kind = real if _wide(a, b, c) else types.float64
@@ -287,6 +293,31 @@ def log(x):  # type: ignore[no-untyped-def]
     series = fma(series, z, 1.0 / 3.0)
     twice = s + s
     return where(x > 0.0, fma(exponent, 0.6931471805599453, fma(twice * z, series, twice)), np.nan)
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def exp(x):  # type: ignore[no-untyped-def]
+    """The exponential function for |x| <= 700, within 2 units in the last place.
+
+    e^x = 2^n e^y with n the whole number nearest to x / log 2;  e^y = 1 + y + y^2/2 + .. + y^13/13!.
+    """
+    whole = fma(x, 1.4426950408889634, 6755399441055744.0)  # 1.5 2^52 leaves n in the last bits
+    n = whole - 6755399441055744.0
+    y = fma(n, -1.9082149292705877e-10, fma(n, -0.6931471803691238, x))  # log 2 in two parts, n times the first exact
+    series = fma(y, 1.0 / 6227020800.0, 1.0 / 479001600.0)
+    series = fma(series, y, 1.0 / 39916800.0)
+    series = fma(series, y, 1.0 / 3628800.0)
+    series = fma(series, y, 1.0 / 362880.0)
+    series = fma(series, y, 1.0 / 40320.0)
+    series = fma(series, y, 1.0 / 5040.0)
+    series = fma(series, y, 1.0 / 720.0)
+    series = fma(series, y, 1.0 / 120.0)
+    series = fma(series, y, 1.0 / 24.0)
+    series = fma(series, y, 1.0 / 6.0)
+    series = fma(series, y, 0.5)
+    series = fma(series, y, 1.0)
+    series = fma(series, y, 1.0)
+    return as_real(as_bits(series) + (as_bits(whole) << np.uint64(52)))
 
 
 @intrinsic

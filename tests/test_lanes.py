@@ -12,9 +12,25 @@ from hypothesis.extra.numpy import arrays
 from numba import njit
 from numba.core.errors import TypingError
 
-from sim.lanes import LANES, across, as_bits, as_real, every, everywhere, fma, load, log, sqrt, store, to_real, where
+from sim.lanes import (
+    LANES,
+    across,
+    as_bits,
+    as_real,
+    every,
+    everywhere,
+    exp,
+    floor,
+    fma,
+    load,
+    log,
+    sqrt,
+    store,
+    to_real,
+    where,
+)
 
-N_NUMBER, N_WORD = 16, 8
+N_NUMBER, N_WORD = 18, 8
 U = np.uint64
 
 
@@ -24,6 +40,7 @@ def numbers(a, b, c):
     return (
         a + b, a - b, a * b, a / b, -a, a + 2.5, 2.5 - a, a * 3.0, 1.0 / b, fma(a, b, c), fma(a, 0.3, 0.7),
         where(a > b, a, c), where(a >= 0.5, b, -1.0), sqrt(a * a), log(a), as_real(as_bits(a) ^ as_bits(b)),
+        floor(a), exp(a),
     )  # fmt: skip
 
 
@@ -86,6 +103,7 @@ def test_operators_against_numpy(x):
     found = in_lanes(x)
     assert same_bits(found[:9], np.array(expected))
     assert same_bits(found[11:14], np.array(chosen))
+    assert same_bits(found[16], np.floor(a))
 
 
 @settings(deadline=None, max_examples=100)
@@ -134,6 +152,17 @@ def test_log_of_what_has_none_is_nan():
     found = in_lanes(x)[14]
     assert np.isnan(found[:3]).all()
     assert (found[3:] == 0.0).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e-3, 1e-3), (-1.0, 1.0), (-30.0, 30.0), (-700.0, 700.0), (0.0, 0.0)])
+def test_exp_within_two_units_in_the_last_place(low, high):
+    x = np.random.default_rng(4).uniform(low, high, (20, 1, LANES)).repeat(3, 1)
+    with localcontext() as context:
+        context.prec = 40
+        for case in x:
+            for value, found in zip(case[0].tolist(), in_lanes(case)[17].tolist(), strict=True):
+                exact = Decimal(value).exp()
+                assert abs(Decimal(found) - exact) <= 2 * Decimal(math.ulp(float(exact)))
 
 
 @njit

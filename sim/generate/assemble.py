@@ -1,10 +1,16 @@
-"""Adds draws, means and gains up into scores: two versions of every participant that share every draw.
+"""Adds draws, means and gains up into scores: several versions of every participant that share every draw.
 
-The versions are the two truths of a trial, or a participant's two potential outcomes.
+The versions are the two truths of a trial, or a participant's potential outcomes. A score at visit t is
+
+    level + shared + own + taught * group + dose * (gain + varies * variation),
+
+of which shared, own, group and variation are draws, and the others belong to the version. Participants stand side by
+side in lanes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +18,8 @@ from numba import njit
 
 from sim.generate.distribution import Distribution, transformed
 from sim.generate.response import on_scale
-from sim.trial import Flags, Floats
+from sim.lanes import LANES, everywhere, load, new_lanes, store
+from sim.trial import Flags, Floats, Ints
 
 
 class Version(NamedTuple):
@@ -32,96 +39,115 @@ class Version(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """Draws of what is shared. place, variation : (R, districts, K).  village : (R, V, T, K).  group : (R, G, K)."""
+    """Draws of what is shared, and whose they are; the last group is nobody's, with zeros.
 
-    place: Floats
+    shared : (R, U, T, K) of the place.  variation : (R, D, K).  group : (R, G + 1, K), after the training.
+    unit_of, district_of, group_of : (N,).
+    """
+
+    shared: Floats
     variation: Floats
-    village: Floats
     group: Floats
+    unit_of: Ints
+    district_of: Ints
+    group_of: Ints
 
 
 class Own(NamedTuple):
-    """How the normal scores behind what participants have to themselves become so distributed.
+    """What participants have to themselves.
 
-    sd, root : as in components.  shape, scale : as in distribution, (R, N).
+    draw : (R, N, T K) standard normals.  sd, root : as in components.  shape, scale : as in distribution, (R, N).
     """
 
+    draw: Floats
     sd: Floats
     root: Floats
     shape: Distribution
     scale: Floats
 
 
+class Terms(NamedTuple):
+    """What belongs to the versions, V of them, in lanes (.., C, LANES): see the header.
+
+    level, gain : (V, K, T, C, LANES).  taught, varies : (V, T, C, LANES), 0 before the training and for the untreated.
+    """
+
+    level: Floats
+    gain: Floats
+    taught: Floats
+    varies: Floats
+
+
+def terms(versions: Sequence[Version], mean: Floats, profile: Floats) -> Terms:
+    """The terms of some versions.  mean : (N, T) without training.  profile : (T,) share of the gain, 0 = before it."""
+    level, gain, taught, varies = [], [], [], []
+    after = (profile > 0).astype(float)[:, None]
+    for one in versions:
+        trained = after * one.is_trained
+        level.append(mean.T + profile[:, None] * one.leaked.T[:, None] + one.demand * trained)
+        gain.append(trained * (profile[:, None] * one.gain.T[:, None] - one.taken.T))
+        taught.append(trained)
+        varies.append(one.varies * profile[:, None] * trained)
+    return Terms(*(_floats_in_lanes(np.array(one)) for one in (level, gain, taught, varies)))
+
+
+def _floats_in_lanes(x: Floats) -> Floats:
+    """(.., N) numbers as (.., ceil(N / LANES), LANES), zeros at the end."""
+    padded = np.zeros((*x.shape[:-1], -(-x.shape[-1] // LANES) * LANES))
+    padded[..., : x.shape[-1]] = x
+    return padded.reshape(*x.shape[:-1], -1, LANES)
+
+
 @njit(cache=True, error_model="numpy")
 def assemble(
-    person: Any, mixing: Any, factor: Any, own: Any, effects: Any, district_of: Any, village_of: Any, group_of: Any,
-    mean: Any, first: Any, second: Any, dose: Any, profile: Any, response: Any, inverse_sd: Any, score: Any,
-    deviation: Any,
-) -> None:  # fmt: skip
-    """Fills score (K, 2, R, N, T) and deviation (R, N, T), that of the normal scores, in everyone's own group.
+    own: Any, effects: Any, versions: Any, dose: Any, response: Any, inverse_sd: Any, score: Any, deviation: Any
+) -> None:
+    """Fills score (K, V, R, N, T) and deviation (R, N, T), that of the normal scores, in everyone's own group.
 
-    What is None is left out of the compiled code: own (normal scores by `mixing` and `factor`), second (a version in
-    which training does nothing), response (scores stay as drawn; else (K, 4) as in scale_row).
-    person : (R, N, T K) normal draws.  *_of : (N,), -1 = none.  dose : (R, N) share of the gain.  mean : (N, T).
+    versions : Terms.  dose : (R, N) share of the gain.  response : (K, 4) as in scale_row.
     """
-    n_outcome, _, n_replicate, n_participant, n_visit = score.shape
-    place, variation, village, group = effects  # fields of tuples cost time inside the loops
-    is_trained, gain, leaked, demand, varies, taken = first
-    if own is not None:
-        own_sd, root, shape, scale = own
-    if second is not None:
-        is_trained_2, gain_2, leaked_2, demand_2, varies_2, taken_2 = second
-    innovation = np.empty((n_visit, n_outcome))
+    draw, own_sd, root, shape, scale = own  # fields of tuples cost time inside the loops
+    shared, variation, group, unit_of, district_of, group_of = effects
+    level, gain, taught, varies = versions
+    n_outcome, n_version, n_replicate, n_participant, n_visit = score.shape
+    drawn, place = new_lanes(n_visit * n_outcome), new_lanes(n_visit * n_outcome)
+    teaching, district = new_lanes(n_outcome), new_lanes(n_outcome)
+    person, found, departure = new_lanes(2), new_lanes(n_version * n_visit), new_lanes(n_visit)
     for r in range(n_replicate):
-        for n in range(n_participant):
-            for t in range(n_visit):
-                deviation[r, n, t] = 0.0
+        for c in range(level.shape[3]):
+            first = c * LANES
+            size = min(LANES, n_participant - first)
+            for lane in range(size):
+                n = first + lane
+                u, d, g = unit_of[n], district_of[n], group_of[n]
+                person[0, lane], person[1, lane] = dose[r, n], scale[r, n]
+                for t in range(n_visit):
+                    for k in range(n_outcome):
+                        drawn[t * n_outcome + k, lane] = draw[r, n, t * n_outcome + k]
+                        place[t * n_outcome + k, lane] = shared[r, u, t, k]
                 for k in range(n_outcome):
-                    total = 0.0
-                    if own is None:
-                        for other in range(k + 1):
-                            total += mixing[t, k, other] * person[r, n, t * n_outcome + other]
-                    else:
-                        row = t * n_outcome + k
-                        for other in range(row + 1):
-                            total += root[row, other] * person[r, n, other]
-                    innovation[t, k] = total
-            d, v, g = district_of[n], village_of[n], group_of[n]
+                    teaching[k, lane], district[k, lane] = group[r, g, k], variation[r, d, k]
+            for t in range(n_visit):
+                store(departure, 0.0, t)
             for k in range(n_outcome):
                 for t in range(n_visit):
-                    noise, not_normal = place[r, d, k], 0.0
-                    if own is None:
-                        for s in range(t + 1):
-                            noise += factor[k, t, s] * innovation[s, k]
-                    else:
-                        x = transformed(innovation[t, k], shape, scale[r, n])
-                        noise += own_sd[t, k] * x
-                        not_normal = own_sd[t, k] * (x - innovation[t, k])
-                    if v >= 0:
-                        noise += village[r, v, t, k]
-                    grouped = noise
-                    if g >= 0 and t > 0:
-                        grouped += group[r, g, k]
-                    deviation[r, n, t] += (grouped - not_normal) * inverse_sd[t] / n_outcome
-                    one = mean[n, t] + (grouped if is_trained[n] else noise)
-                    two = mean[n, t] + grouped
+                    row, normal = t * n_outcome + k, everywhere(0.0)
+                    for other in range(row + 1):
+                        normal = normal + root[row, other] * load(drawn, other)
+                    noise, together = load(place, row), everywhere(0.0)
                     if t > 0:
-                        one += profile[t] * leaked[n, k]
-                        if is_trained[n]:
-                            one += demand
-                            if dose[r, n] > 0:
-                                full = profile[t] * (gain[n, k] + varies * variation[r, d, k])
-                                one += dose[r, n] * (full - taken[n, t])
-                    if second is not None:
-                        two = mean[n, t] + (grouped if is_trained_2[n] else noise)
-                        if t > 0:
-                            two += profile[t] * leaked_2[n, k]
-                            if is_trained_2[n]:
-                                two += demand_2
-                                if dose[r, n] > 0:
-                                    full = profile[t] * (gain_2[n, k] + varies_2 * variation[r, d, k])
-                                    two += dose[r, n] * (full - taken_2[n, t])
-                    if response is not None:
-                        one, two = on_scale(one, response[k]), on_scale(two, response[k])
-                    score[k, 0, r, n, t] = one
-                    score[k, 1, r, n, t] = two
+                        together = load(teaching, k)
+                    apart = (noise + together + own_sd[t, k] * normal) * (inverse_sd[t] / n_outcome)
+                    store(departure, load(departure, t) + apart, t)
+                    noise = noise + own_sd[t, k] * transformed(normal, shape, load(person, 1))
+                    for v in range(n_version):
+                        gained = load(gain, v, k, t, c) + load(varies, v, t, c) * load(district, k)
+                        x = load(level, v, k, t, c) + noise + load(taught, v, t, c) * together
+                        store(found, on_scale(x + load(person, 0) * gained, response[k]), v * n_visit + t)
+                for v in range(n_version):
+                    for lane in range(size):
+                        for t in range(n_visit):
+                            score[k, v, r, first + lane, t] = found[v * n_visit + t, lane]
+            for lane in range(size):
+                for t in range(n_visit):
+                    deviation[r, first + lane, t] = departure[t, lane]

@@ -22,6 +22,7 @@ from numba import njit
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 from scipy.special import gammainccinv, gammaincinv, ndtr
 
+from sim.lanes import exp
 from sim.parts import Assumption, Part, refuse
 from sim.quantities import Number, whole_number
 from sim.streams import Streams
@@ -151,7 +152,7 @@ def normal_quadrature() -> tuple[Floats, Floats]:
 
 @njit(cache=True, error_model="numpy")
 def transformed(u: Any, shape: Any, scale: Any) -> Any:
-    """A standard normal score as one of the declared distribution, mean 0 and variance 1."""
+    """A standard normal score, or lanes of them, as one of the declared distribution, mean 0 and variance 1."""
     if shape.kind == SKEWED:
-        return shape.sign * (math.exp(shape.s * shape.sign * u) - shape.mean) * shape.inverse_sd
+        return shape.sign * (exp(shape.s * shape.sign * u) - shape.mean) * shape.inverse_sd
     return u * scale

@@ -6,18 +6,19 @@ and the draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from sim.generate.assemble import Effects, Own, Version, assemble
+from sim.generate.assemble import Effects, Own, Version, assemble, terms
 from sim.generate.attendance import days_attended, draw_days
 from sim.generate.components import FINAL, N_VISIT, components
 from sim.generate.declared import DeclaredScores
 from sim.generate.response import AtTheBounds, Continuous, scale_row
 from sim.parts import MODELS
 from sim.streams import Streams
-from sim.trial import TRUTHS, Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
+from sim.trial import Allocation, Arm, Contrast, Floats, Ints, Names, Outcome, Schedule
 
 UNTREATED = Arm("untreated", None)
 
@@ -281,12 +282,10 @@ class GaussianScores(DeclaredScores):
         """
         alternative = self._version(names, effect, allocation, schedule, allocation.arm, allocation.arms)
         alternative = alternative._replace(demand=self.demand_inflation.value)
-        null = None
-        if self.null == "weak":
-            nothing = {key: np.zeros_like(getattr(alternative, key)) for key in ("gain", "leaked", "taken")}
-            null = alternative._replace(demand=0.0, **nothing)
+        nothing = {key: np.zeros_like(getattr(alternative, key)) for key in ("gain", "leaked", "taken")}
+        null = alternative._replace(demand=0.0, varies=float(self.null == "weak"), **nothing)
         dose = self._draw_dose(allocation, schedule, streams, replicate)
-        score, deviation = self._scores(names, allocation, schedule, streams, replicate, alternative, null, dose)
+        score, deviation = self._scores(names, allocation, schedule, streams, replicate, (alternative, null), dose)
         part = components(self.declared(allocation.has_villages))
         return Outcome(score, deviation, part.deviation_covariance)
 
@@ -322,7 +321,7 @@ class GaussianScores(DeclaredScores):
         )
         if between.control is None:
             as_control = as_control._replace(leaked=np.zeros_like(as_control.leaked))
-        score, _ = self._scores(names, allocation, schedule, streams, replicate, as_control, as_treated, dose)
+        score, _ = self._scores(names, allocation, schedule, streams, replicate, (as_control, as_treated), dose)
         return np.asarray(score.transpose(1, 0, 2, 3, 4))
 
     def _version(
@@ -343,10 +342,27 @@ class GaussianScores(DeclaredScores):
 
     def _scores(
         self, names: Names, allocation: Allocation, schedule: Schedule, streams: Streams, replicate: Ints,
-        first: Version, second: Version | None, dose: Floats,
+        versions: Sequence[Version], dose: Floats,
     ) -> tuple[Floats, Floats]:  # fmt: skip
-        """(K, 2, R, N, T) scores of both versions (second None: training does nothing), and the deviation."""
+        """(K, V, R, N, T) scores of the versions, and the deviation."""
         k, n, part = len(self.outcomes), allocation.n_participant, components(self.declared(allocation.has_villages))
+        score = np.empty((k, len(versions), len(replicate), n, N_VISIT))
+        deviation = np.empty((len(replicate), n, N_VISIT))
+        own = Own(
+            streams.normal("participant", replicate, allocation.cluster, allocation.member, k * N_VISIT), part.own_sd,
+            part.own_root, self.errors.distribution(), self.errors.scale(streams, replicate, allocation),
+        )  # fmt: skip
+        assemble(
+            own, self._effects(allocation, schedule, streams, replicate),
+            terms(versions, self._means(names, allocation, schedule), np.array([0.0, 1 / self.retention.value, 1.0])),
+            dose, np.array([scale_row(outcome.response) for outcome in self.outcomes.values()]), 1 / part.deviation_sd,
+            score, deviation,
+        )  # fmt: skip
+        return score, deviation
+
+    def _effects(self, allocation: Allocation, schedule: Schedule, streams: Streams, replicate: Ints) -> Effects:
+        """Draws of districts, villages, training groups and facilitators."""
+        k, part = len(self.outcomes), components(self.declared(allocation.has_villages))
         alike = part.mixing[0].T
 
         def units(purpose: str, name: Ints, n_draw: int) -> Floats:
@@ -355,31 +371,22 @@ class GaussianScores(DeclaredScores):
         district = np.arange(allocation.district.max() + 1, dtype=np.int32)
         place = np.sqrt(self.icc_district.value) * units("district", district, k) @ alike
         variation = self.sd_effect_district.value * units("district effect", district, k) @ alike
-        village = units("village", allocation.village_name, k * (N_VISIT + 1))
-        village = village.reshape(len(replicate), len(allocation.village_name), N_VISIT + 1, k)
-        village = village @ alike * part.sd_village
-        village = np.sqrt(self.cac.value) * village[:, :, :1] + np.sqrt(1 - self.cac.value) * village[:, :, 1:]
+        unit_of, shared = allocation.district, np.repeat(place[:, :, None], N_VISIT, axis=2)
+        if allocation.has_villages:
+            village = units("village", allocation.village_name, k * (N_VISIT + 1))
+            village = village.reshape(len(replicate), len(allocation.village_name), N_VISIT + 1, k)
+            village = village @ alike * part.sd_village
+            village = np.sqrt(self.cac.value) * village[:, :, :1] + np.sqrt(1 - self.cac.value) * village[:, :, 1:]
+            unit_of, first = allocation.village, np.unique(allocation.village, return_index=True)[1]
+            shared = village + shared[:, allocation.district[first]]
+        nobody = np.zeros((len(replicate), 1, k))  # of number -1
         group = units("training group", allocation.group_name, k) @ alike * part.sd_training_group
         group_of = allocation.training_group
         if self.icc_facilitator is not None:
             team = np.arange(schedule.team.max() + 1, dtype=np.int32)
             effects = units("facilitator", team, k) @ alike * part.sd_facilitator
-            nobody = np.zeros((len(replicate), 1, k))  # team -1 is the last
             group = group + np.concatenate([effects, nobody], axis=1)[:, schedule.team]
             group_of = np.where(allocation.is_trained, allocation.clock, np.int32(-1))
-        own = None
-        if self.errors.kind != "normal" or any(o.measurement_error for o in self.outcomes.values()):
-            scale = self.errors.scale(streams, replicate, allocation)
-            own = Own(part.own_sd, part.own_root, self.errors.distribution(), scale)
-        response = None
-        if any(not isinstance(outcome.response, Continuous) for outcome in self.outcomes.values()):
-            response = np.array([scale_row(outcome.response) for outcome in self.outcomes.values()])
-        score = np.empty((k, len(TRUTHS), len(replicate), n, N_VISIT))
-        deviation = np.empty((len(replicate), n, N_VISIT))
-        assemble(
-            streams.normal("participant", replicate, allocation.cluster, allocation.member, k * N_VISIT), part.mixing,
-            part.factor, own, Effects(place, variation, village, group), allocation.district, allocation.village,
-            group_of, self._means(names, allocation, schedule), first, second, dose,
-            np.array([0.0, 1 / self.retention.value, 1.0]), response, 1 / part.deviation_sd, score, deviation,
-        )  # fmt: skip
-        return score, deviation
+        group_of = np.where(group_of < 0, np.int32(group.shape[1]), group_of)
+        group = np.concatenate([group, nobody], axis=1)
+        return Effects(shared, variation, group, unit_of, allocation.district, group_of)

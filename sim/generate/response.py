@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from numba import njit
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 
+from sim.lanes import floor, where
 from sim.parts import Part, refuse
 from sim.quantities import Points, PositivePoints, whole_number
 
@@ -89,9 +90,11 @@ def scale_row(response: Continuous | SumOfItems) -> tuple[float, float, float, f
 
 @njit(cache=True, error_model="numpy")
 def on_scale(score: Any, scale: Any) -> Any:
-    """A score in SD units as people answer it, in SD units again; scale as in `scale_row`."""
-    mean, sd, floor, ceiling = scale
+    """A score in SD units, or lanes of them, as people answer it, in SD units again; scale as in `scale_row`."""
+    mean, sd, lowest, highest = scale
     if sd == 0:
         return score
-    points = math.floor(mean + sd * score + 0.5)
-    return (min(max(points, floor), ceiling) - mean) / sd
+    points = floor(mean + sd * score + 0.5)
+    points = where(points > lowest, points, lowest)
+    points = where(points > highest, highest, points)
+    return (points - mean) / sd

@@ -347,7 +347,8 @@ def _in_basis(x, lay, st, wk):  # type: ignore[no-untyped-def]
         for c in range(bk.wide.shape[1]):
             for z in range(0, bk.wide.shape[2], LANES):
                 store(bk.N_k, 2.0 * load(bk.N_k, i, c, z) - load(bk.wide, i, c, z), i, c, z)
-    subtract_gram(1.0, bk.Q, bk.N_k, lay, wk.fixed.packed)
+    subtract_gram(0.5, bk.Q, bk.N_k, lay, wk.fixed.packed)
+    subtract_gram(0.5, bk.N_k, bk.Q, lay, wk.fixed.packed)
 
 
 @part
@@ -363,7 +364,7 @@ def _block_bends(W, n_residual, lay, wk):  # type: ignore[no-untyped-def]
                     for l in range(n_residual):  # noqa: E741
                         x = fma(W[k, l] * bk.g[i], load(bk.FP, l, i, c, z), x)
                     store(bk.wide, x, i, c, z)
-        subtract_gram(2.0, bk.P[k], bk.wide, lay, wk.fixed.packed)
+        subtract_gram(2.0, bk.P[k], bk.wide, lay, wk.fixed.packed)  # symmetric once all k are in
     for term in range(lay.n_term):
         of_term = W[n_residual + term]
         for i in range(start[term], start[term + 1]):
@@ -377,4 +378,5 @@ def _block_bends(W, n_residual, lay, wk):  # type: ignore[no-untyped-def]
                         for j in range(start[other], start[other + 1]):
                             x = fma(w * load(bk.T, i, j, z), load(bk.H, j, c, z), x)
                     store(bk.wide, x, i, c, z)
-    subtract_gram(1.0, bk.wide, bk.H, lay, wk.fixed.packed)
+    subtract_gram(0.5, bk.wide, bk.H, lay, wk.fixed.packed)
+    subtract_gram(0.5, bk.H, bk.wide, lay, wk.fixed.packed)

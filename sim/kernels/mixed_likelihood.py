@@ -60,9 +60,11 @@ def _times_shared(A, B, out):  # type: ignore[no-untyped-def]
 
 @lane_kernel
 def subtract_gram(factor, A, B, lay, packed):  # type: ignore[no-untyped-def]
-    """C -= factor/2 (A'B + B'A) summed over lanes: A and B (q, A, lanes), C packed."""
+    """C -= factor A'B summed over lanes, its lower triangle: A and B (q, A, lanes), C packed.
+
+    Where A'B is not symmetric, its symmetric part takes two calls: half of A'B and half of B'A.
+    """
     compact()
-    half = 0.5 * factor
     for run in range(lay.run_start.size - 1):
         first, end, at = LANES * lay.run_start[run], LANES * lay.run_start[run + 1], 0
         for i in range(lay.n_active):
@@ -71,8 +73,7 @@ def subtract_gram(factor, A, B, lay, packed):  # type: ignore[no-untyped-def]
                 for row in range(A.shape[0]):
                     for z in range(first, end, LANES):
                         total = fma(load(A, row, i, z), load(B, row, j, z), total)
-                        total = fma(load(A, row, j, z), load(B, row, i, z), total)
-                packed[lay.pair[at, run]] -= half * across(total)
+                packed[lay.pair[at, run]] -= factor * across(total)
                 at += 1
 
 
@@ -168,15 +169,17 @@ def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
             x = np.sqrt(abs(g[i] * g[j]))
             for z in range(0, lanes, LANES):
                 store(D, x * load(D, i, j, z), i, j, z)
-    lane_product(M, D, F)
     for i in range(q):
+        x, unit = 1.0 / g[i] if g[i] != 0.0 else 0.0, everywhere(1.0)
         for j in range(q):
-            x, unit = 1.0 / g[i] if g[i] != 0.0 else 0.0, 1.0 if i == j else 0.0
             for z in range(0, lanes, LANES):  # D = G F; the first form does not cancel
                 if x != 0.0:
                     store(F, x * load(D, i, j, z), i, j, z)
                 else:
-                    store(F, unit - load(F, i, j, z), i, j, z)
+                    rest = unit if i == j else everywhere(0.0)
+                    for k in range(q):
+                        rest = rest - load(M, i, k, z) * load(D, k, j, z)
+                    store(F, rest, i, j, z)
     lane_product(F, bk.N, bk.H)
     for i in range(q):
         for c in range(lay.n_active):
@@ -209,7 +212,7 @@ def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untype
         trace[k] = res.log_slope[k]
         combine(res.slope[k], st.S, fx.packed)
         if lay.lanes > 0:
-            trace[k] += _residual_term(k, lay, st, res, fx, bk)
+            trace[k] += _residual_term(k, theta, lay, st, res, fx, bk)
         unpack(fx.packed, fx.C_k[k])
     _basis(phi, lay, st, res, fx, bk)
     bends(table, lay, st, res, fx.average, fx.observed)
@@ -297,11 +300,29 @@ def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
 
 
 @part
-def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
+def _residual_term(k, theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """Of one parameter of R: the blocks' part of C_k and of (log|V|)_k (returned), P_k, its information with g."""
+    m, start, FM, P, FP = fx.score.size, lay.term_start, bk.FM[k], bk.P[k], bk.FP[k]
+    if res.weight.size == 1:
+        _of_scalar(k, res.slope[k, 0] / res.weight[0], theta, lay, fx, bk)
+    else:
+        _of_basis(k, lay, st, res, fx, bk)
+    lane_product(bk.F, P, FP)
+    _times_shared(FP, bk.a, bk.f_pi[k])
+    for term in range(lay.n_term):
+        lo, hi = start[term], start[term + 1]
+        x = 0.5 * lane_dot(FM[lo:hi], bk.F[lo:hi]) - lane_dot(FP[lo:hi], bk.Y[lo:hi])
+        along = lane_dot(bk.f_pi[k, lo:hi], bk.eta[lo:hi])
+        fx.observed[m - lay.n_term + term, k] += x - along
+        fx.average[m - lay.n_term + term, k] -= 0.5 * along
+    return lane_dot(bk.D, bk.M_k[k])
+
+
+@part
+def _of_basis(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
+    """Completes C_k; M_k, P_k, F M_k, P_k Phi and P_k a."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
-    m, start = fx.score.size, lay.term_start
-    N_k, M_k, FM, P, FP = bk.N_k, bk.M_k[k], bk.FM[k], bk.P[k], bk.FP[k]
+    N_k, M_k, P = bk.N_k, bk.M_k[k], bk.P[k]
     lane_combine(res.slope[k], st.N_flat, N_k)
     lane_combine(res.slope[k], st.M_flat, M_k)
     lane_product(M_k, bk.Q, P)
@@ -312,24 +333,55 @@ def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
                 x = n - load(P, i, c, z)
                 store(P, x, i, c, z)
                 store(N_k, n + x, i, c, z)
-    subtract_gram(1.0, bk.Q, N_k, lay, fx.packed)  # N_k'Q + Q'P_k = half of (N_k + P_k)'Q and its transpose
-    lane_product(bk.F, P, FP)
-    lane_product(bk.F, M_k, FM)
+    subtract_gram(0.5, bk.Q, N_k, lay, fx.packed)  # N_k'Q + Q'P_k = half of (N_k + P_k)'Q and its transpose
+    subtract_gram(0.5, N_k, bk.Q, lay, fx.packed)
+    lane_product(bk.F, M_k, bk.FM[k])
     _times_shared(P, bk.phi, bk.PY[k])
     _times_shared(P, bk.a, bk.pi[k])
-    _times_shared(FP, bk.a, bk.f_pi[k])
-    for term in range(lay.n_term):
-        lo, hi = start[term], start[term + 1]
-        x = 0.5 * lane_dot(FM[lo:hi], bk.F[lo:hi]) - lane_dot(FP[lo:hi], bk.Y[lo:hi])
-        along = lane_dot(bk.f_pi[k, lo:hi], bk.eta[lo:hi])
-        fx.observed[m - lay.n_term + term, k] += x - along
-        fx.average[m - lay.n_term + term, k] -= 0.5 * along
-    return lane_dot(bk.D, M_k)
+
+
+@part
+def _of_scalar(k, share, theta, lay, fx, bk):  # type: ignore[no-untyped-def]
+    """The same where R = I / w and share = dlog w / dtheta_k: R_k is a multiple of R, so that nothing is multiplied.
+
+    M_k = share M, P_k = share (N - M Q) = share H, C_k = share (C - H'GH) = share (C + sum g C_g).
+    """
+    _scaled(share, bk.M, bk.M_k[k])
+    _scaled(share, bk.H, bk.P[k])
+    _scaled(share, bk.T, bk.FM[k])
+    _scaled(share, bk.Y, bk.PY[k])
+    _scaled(share, bk.eta, bk.pi[k])
+    at = 0
+    for i in range(lay.n_column):
+        for j in range(i + 1):
+            x = fx.C[i, j]
+            for term in range(theta.size - lay.n_term, theta.size):
+                x += theta[term] * fx.C_k[term, i, j]
+            fx.packed[at] = share * x
+            at += 1
+
+
+@lane_kernel
+def _scaled(x, A, out):  # type: ignore[no-untyped-def]
+    """out = x A in each lane."""
+    compact()
+    a, o = flat(A), flat(out)
+    for z in range(0, o.size, LANES):
+        store(o, x * load(a, z), z)
 
 
 @part
 def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """tr(Phi U_b) + tr(D M_b) and a'U_b a of each basis element."""
+    if res.weight.size == 1:  # of its only parameter, C_k = dw/dtheta_k U
+        along = fixed = 0.0
+        for i in range(lay.n_column):
+            for j in range(lay.n_column):
+                along += fx.a[i] * fx.C_k[0, i, j] * fx.a[j]
+                fixed += phi[i, j] * fx.C_k[0, i, j]
+        res.along[0] = along / res.slope[0, 0]
+        res.fixed[0] = (fixed + fx.trace[0] - res.log_slope[0]) / res.slope[0, 0]
+        return
     aa = fx.square[1]
     for i in range(lay.n_column):
         for j in range(i + 1):

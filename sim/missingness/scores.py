@@ -98,16 +98,19 @@ def _intercepts(slopes: list[Slopes], expected: Floats, is_trained: Flags, covar
     cell, own_cell = np.unique(rows, axis=0, return_inverse=True)
     between = there[:, :, 1:-1]  # whether there is a final visit cannot matter to what was seen before it
     pattern = between @ (1 << np.arange(n_later - 1)) if n_later > 1 else np.zeros(there.shape[:2], np.int64)
-    code, index = np.unique(own_cell.reshape(-1) + len(cell) * pattern, return_inverse=True)
+    code = own_cell.reshape(-1) + len(cell) * pattern
+    present = np.flatnonzero(np.bincount(code.reshape(-1)))  # in one pass: sorting all of code takes longer
+    place = np.zeros(present[-1] + 1, dtype=np.intp)
+    place[present] = np.arange(len(present))
     solved = []
-    for one in code.tolist():
+    for one in present.tolist():
         is_there, row = one // len(cell), cell[one % len(cell)]
         stated = tuple(map(tuple, row[1:].reshape(n_mechanism, n_later).tolist()))
         visits = (True, *(bool(is_there >> t & 1) for t in range(n_later - 1)), True)
         solved.append(
             solve_jointly(tuple(slopes), stated, tuple(map(tuple, covariance[int(row[0])].tolist())), visits).intercept
         )
-    return np.array(solved)[index.reshape(there.shape[:2])]
+    return np.array(solved)[place[code]]
 
 
 class Joint(NamedTuple):

@@ -20,7 +20,9 @@ from sim.scenario.load import Scenario
 from sim.streams import Streams
 from sim.trial import FAILED, STATUS, TRUTHS, Allocation, Fit, Floats, Ints, Operations, Outcome, Schedule, Trial
 
-SPAN, N_PART = 2048, 4
+N_PART, MOST = (4, 8, 16, 32), 512
+SPAN = N_PART[-1] * MOST
+"""Replicates of a design that lie in one set of blocks and are summarised together."""
 REASONS = ("", "not estimable or not converged", "not finite")
 NAMED = ("replicate", "outcome", "truth", "analysis", "estimate", "standard_error", "df", "status")
 
@@ -29,7 +31,7 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Block:
-    """Part of the replicates first .. first + size - 1 of a design: those on its share of the `n_calendar` calendars.
+    """Part of the replicates first .. first + size - 1 of a design: one of n_part equal shares, in order of calendars.
 
     Replicate r is on calendar r modulo n_calendar. Few calendars with many replicates each cost less than many with
     few: a calendar is drawn, and its matrices are made, once for all of its replicates in a block.
@@ -49,8 +51,8 @@ class Block:
     @property
     def replicate(self) -> Ints:
         number = np.arange(self.first, self.first + self.size, dtype=np.int32)
-        is_mine = number % self.n_calendar * self.n_part // self.n_calendar == self.part
-        return np.asarray(number[is_mine])
+        by_calendar = number[np.argsort(number % self.n_calendar, kind="stable")]
+        return np.sort(np.array_split(by_calendar, self.n_part)[self.part])
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,16 @@ class Realisation:
 
 
 def blocks_of(design: str, n_replicate: int, n_calendar: int, first: int = 0) -> Iterator[Block]:
-    """The blocks that make up replicates first .. n_replicate - 1, in N_PART blocks for each span.
+    """The blocks that make up replicates first .. n_replicate - 1: four a span, or as many more as MOST asks for.
 
     Spans are replicates 0 .. SPAN - 1, SPAN .. 2 SPAN - 1 and so on, wherever `first` is: what is added up span by span
-    is the same however the replicates came to be stored.
+    is the same however the replicates came to be stored. More blocks would cost more; fewer leave workers idle, need
+    more memory, and lose more when one is lost.
     """
     while first < n_replicate:
         size = min(SPAN - first % SPAN, n_replicate - first)
-        blocks = (Block(design, first, size, part, N_PART, n_calendar) for part in range(N_PART))
+        n_part = next(n for n in N_PART if size <= n * MOST)
+        blocks = (Block(design, first, size, part, n_part, n_calendar) for part in range(n_part))
         yield from (block for block in blocks if len(block.replicate))
         first += size
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sim.run.blocks import SPAN, Block, blocks_of
+from sim.run.blocks import N_PART, SPAN, Block, blocks_of
 from sim.run.packed import Packed, compute
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS
@@ -20,6 +20,8 @@ SECONDS_PER_VALUE = 1e-7
 """A guess before anything is measured: a score of one person, visit, outcome, truth and analysis."""
 LONG = 120.0
 """Seconds that a run must promise to take before a pilot is worth its own."""
+FEW, MANY = 8, 32
+"""Replicates of a pilot: to load everything, and to measure."""
 COPIES = 8
 """Arrays of the size of all scores of a calendar's replicates that are alive at once."""
 MEMORY_SHARE = 0.8
@@ -55,18 +57,18 @@ def guess(scenario: Scenario, workers: int) -> Estimate:
 
 
 def measure(scenario: Scenario, workers: int) -> Estimate:
-    """From one calendar of each design with the replicates it has in a block, once everything is loaded."""
+    """From a few replicates of one calendar of each design, once everything is loaded."""
     cpu, disk = 0.0, 0.0
-    n_calendar = min(scenario.file.calendars, SPAN)
+    n_calendar = scenario.file.calendars
     for design in scenario.file.designs:
-        few = Block(design, 0, SPAN // 4, 0, n_calendar, n_calendar)
-        many = Block(design, 0, SPAN, n_calendar - 1, n_calendar, n_calendar)
+        few = Block(design, 0, FEW * n_calendar, 0, n_calendar, n_calendar)
+        many = Block(design, 0, MANY * n_calendar, n_calendar - 1, n_calendar, n_calendar)
         small = _size(compute(scenario, few))
         began = time.process_time()
         large = _size(compute(scenario, many))
         cpu += (time.process_time() - began) / len(many.replicate) * scenario.file.replicates
         each = (large - small) / (len(many.replicate) - len(few.replicate))
-        n_block = len(list(blocks_of(design, SPAN, n_calendar))) * math.ceil(scenario.file.replicates / SPAN)
+        n_block = _n_block(design, scenario.file.replicates, n_calendar)
         disk += each * scenario.file.replicates + (small - each * len(few.replicate)) * n_block
     found = guess(scenario, workers)
     return Estimate(
@@ -126,6 +128,11 @@ def _physical_memory() -> float:
 
 def _size(packed: Packed) -> int:
     return len(packed.rows) + len(packed.flow)
+
+
+def _n_block(design: str, n_replicate: int, n_calendar: int) -> int:
+    whole, rest = divmod(n_replicate, SPAN)
+    return N_PART[-1] * whole + len(list(blocks_of(design, rest, n_calendar)))
 
 
 def _existing(folder: Path) -> Path:

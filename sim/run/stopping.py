@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sim.run.blocks import SPAN
-
 Real = NDArray[np.float64]
 
 FIRST = 1024
@@ -39,7 +37,7 @@ def replicates_for(error: Real, floor: Real, n: Real, target: float) -> int | No
         return None
     need = n[falls] * (error[falls] ** 2 - floor[falls] ** 2) / (target**2 - floor[falls] ** 2)
     most, done = float(need.max()), int(n.max())
-    return min(max(math.ceil(most / SPAN) * SPAN, done + 1), done * AT_MOST_TIMES)
+    return min(max(math.ceil(most / FIRST) * FIRST, done + 1), done * AT_MOST_TIMES)
 
 
 def largest_error(summary: pd.DataFrame) -> float:
