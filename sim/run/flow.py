@@ -154,7 +154,7 @@ def with_totals(people: pd.DataFrame) -> pd.DataFrame:
             if words[at] != ALL:
                 together.setdefault((*words[:at], ALL, *words[at + 1 :]), []).append(value)
         column |= {words: np.sum(values, axis=0) for words, values in together.items() if len(values) > 1}
-    return pd.DataFrame({"|".join(words): value for words, value in column.items()})
+    return pd.DataFrame({"|".join(words): value for words, value in column.items()}, index=people.index)
 
 
 def _words(column: str) -> tuple[str, ...]:

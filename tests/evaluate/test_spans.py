@@ -71,12 +71,17 @@ class Counted:
         self.n_pass += 1
         made = []
         for k in range(self.n_span):
-            gc.collect()
-            self.most_alive = max(self.most_alive, sum(one() is not None for one in made))
+            if self._alive(made) > 1:
+                gc.collect()  # slow, and seldom needed
+            self.most_alive = max(self.most_alive, self._alive(made))
             self.most_kept = max(self.most_kept, array_bytes(self._found))
             span = make_span(k)
             made.append(weakref.ref(span))
             yield span
+
+    @staticmethod
+    def _alive(made):
+        return sum(one() is not None for one in made)
 
 
 def test_no_span_is_kept_beside_the_last(monkeypatch):

@@ -138,3 +138,16 @@ def test_flow_of_a_run_is_conserved(scenario):
         enrolled = sum(flow[name] for name, word in words.items() if word[0] == "enrolled")
         turned_away = sum(flow[name] for name, word in words.items() if word[0] == "turned_away")
         np.testing.assert_array_equal(enrolled - turned_away, flow["n_participant"])
+
+
+def test_sums_of_spans_whose_rows_have_other_names_against_those_of_one_table():
+    """However a span's rows are indexed: from 0, going on from the span before, or several alike."""
+    a, cause, held = fates(4)
+    rows = pd.DataFrame({"replicate": [0, 1, 2], "start_day": [5, 7, 7], "last_visit_day": [9, 9, 8]})
+    rows = rows.assign(**people_columns(NAMES, flow_of_people(NAMES, a, cause, held, REASONS)))
+    one = sum_flow([rows], 2)
+    assert (one.mean("duration_days"), one.lower_median("start_day")) == (7 / 3, 7)
+    for spans in ([rows[:1], rows[1:]], [rows.set_axis([0, 0, 1])], [rows[:2], rows[2:].reset_index(drop=True)]):
+        other = sum_flow(spans, 2)
+        assert other.n_replicate == 3
+        pd.testing.assert_frame_equal(flow_table("d", other), flow_table("d", one), check_exact=True)
