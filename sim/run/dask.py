@@ -85,7 +85,7 @@ class Dask:
         given = client.submit(_given, scenario, key=f"nexttrial-{_run_id(scenario)}", pure=False)
         _check(client.run(software), self.address)
         crew, quarantine = _Crew(client, self.address, journal), Quarantine(journal)
-        waiting, at_work = iter(blocks), dict[Future, Block]()
+        waiting, at_work = iter(blocks), dict[Future[Any], Block]()
         while True:
             for block in _up_to(waiting, PER_THREAD * crew.n_thread() - len(at_work)):
                 key = f"nexttrial-{_run_id(scenario)}-{block.name}"
@@ -117,7 +117,10 @@ class Dask:
                 LocalCluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs="ERROR")
             )
         try:
-            return self._enter(Client(target, security=security, timeout=CONNECT_SECONDS, set_as_default=False))
+            client: Client = self._enter(
+                Client(target, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
+            )
+            return client
         except OSError as error:
             raise WorkersLost(
                 f"no Dask scheduler at {self.address} ({error}). Is it running, and is the address the one it printed?"
@@ -126,7 +129,7 @@ class Dask:
     def _enter(self, resource: AbstractContextManager[Any]) -> Any:
         return self._open.enter_context(resource)
 
-    def _finished(self, at_work: dict[Future, Block], crew: _Crew) -> list[Future]:
+    def _finished(self, at_work: dict[Future[Any], Block], crew: _Crew) -> list[Future[Any]]:
         """Futures that are done; waits for the first of them."""
         while True:
             try:
@@ -139,7 +142,7 @@ class Dask:
                 raise self._lost(error) from None
             return [future for future in at_work if future in done]
 
-    def _result(self, future: Future, block: Block, quarantine: Quarantine) -> Packed | None:
+    def _result(self, future: Future[Any], block: Block, quarantine: Quarantine) -> Packed | None:
         """What a block came to; None if it is given up."""
         if future.cancelled():
             raise self._lost(None)

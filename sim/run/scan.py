@@ -6,7 +6,7 @@ are compared as pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -14,9 +14,11 @@ import pandas as pd
 
 from sim.errors import InvalidInput
 from sim.run.blocks import blocks_of, in_spans, simulate_block
-from sim.run.local import Progress, in_processes
+from sim.run.local import in_processes
 from sim.run.tables import Result, evaluate
 from sim.scenario.load import Scenario
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def scan(scenario: Scenario, design: str, starts: list[date], workers: int, prog
 def _one(scenario: Scenario, design: str) -> Started:
     start = scenario.design(design).start
     try:
-        blocks = blocks_of(design, scenario.file.replicates, scenario.file.calendars)
+        blocks = list(blocks_of(design, scenario.file.replicates, scenario.file.calendars))
         kept = InMemory(tuple(simulate_block(scenario, block) for block in blocks))
     except InvalidInput as error:
         return Started(start, None, "; ".join(problem.message for problem in error.problems))

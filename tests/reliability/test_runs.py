@@ -152,7 +152,7 @@ def test_twenty_races_have_one_winner_each(whole, tmp_path):
 
 
 def test_a_finished_run_answers_without_computing(whole, tmp_path):
-    path, expected = whole
+    path, _ = whole
     out = tmp_path / "out"
     finish(path, out, "--workers", "2", "--replicates", "64", "--design", "ind_1")
     before = digest(out), {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.name not in (".lock", "log.jsonl")}

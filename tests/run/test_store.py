@@ -57,20 +57,24 @@ def again(store, scenario=None, say=lambda text: None, **how):
 
 
 def test_blocks_make_up_every_replicate_once_however_a_run_was_extended(scenario, tmp_path):
-    for extents in ([5000], [1, 5000], [2000, 2100, 5000], [2048, 5000], [64, 3000, 4096, 5000]):
+    end = 2 * SPAN + 5000
+    for extents in ([end], [1, end], [2000, 2100, end], [SPAN, end], [64, 3000, SPAN + 7, end]):
         store = Store(tmp_path / str(extents), scenario)
         store.extents = extents
         blocks = list(store.blocks("ind_1"))
         number = np.sort(np.concatenate([block.replicate for block in blocks]))
-        np.testing.assert_array_equal(number, np.arange(5000))
+        np.testing.assert_array_equal(number, np.arange(end))
         assert all(block.first // SPAN == (block.first + block.size - 1) // SPAN for block in blocks)
         assert len({block.name for block in blocks}) == len(blocks)
 
 
 def test_rows_come_span_by_span_in_the_order_of_replicates(store):
+    store = again(store, store.scenario.with_changes(replicates=SPAN + 100))
+    for block in store.blocks("ind_1"):
+        store.put(packed(block))
     spans = list(store.stored().rows("ind_1", "lmm"))
-    assert [len(span) for span in spans] == [SPAN, 3000 - SPAN]
-    assert pd.concat(spans)["replicate"].tolist() == list(range(3000))
+    assert [len(span) for span in spans] == [SPAN, 100]
+    assert pd.concat(spans)["replicate"].tolist() == list(range(SPAN + 100))
 
 
 def test_a_finished_block_is_there_in_another_process(store):
