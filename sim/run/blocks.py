@@ -49,6 +49,11 @@ class Block:
         return f"{self.design}-{self.first:09d}-{self.size}-{self.part + 1}of{self.n_part}"
 
     @property
+    def span(self) -> int:
+        """The span of replicates that it is part of."""
+        return self.first // SPAN
+
+    @property
     def replicate(self) -> Ints:
         number = np.arange(self.first, self.first + self.size, dtype=np.int32)
         by_calendar = number[np.argsort(number % self.n_calendar, kind="stable")]

@@ -31,7 +31,10 @@ class Packed:
 
 def compute(scenario: Scenario, block: Block) -> Packed:
     """Simulates a block where it is called: what a worker does."""
-    rows, flow = simulate_block(scenario, block)
+    return pack(block, *simulate_block(scenario, block))
+
+
+def pack(block: Block, rows: pd.DataFrame, flow: pd.DataFrame) -> Packed:
     return Packed(block, _parquet(rows), _parquet(flow), software(), processor())
 
 

@@ -114,7 +114,7 @@ def _memory(scenario: Scenario, workers: int) -> float:
     each = math.ceil(min(file.replicates, SPAN) / file.calendars)
     largest = max(plan.n_planned for plan in file.designs.values())
     scores = 8.0 * len(names.visit) * len(names.outcome) * len(TRUTHS) * each * largest
-    return workers * (_resident() + COPIES * scores)
+    return float(workers * (_resident() + COPIES * scores))
 
 
 def _resident() -> float:

@@ -30,7 +30,7 @@ from typing import Any
 import pandas as pd
 
 from sim.errors import DiskFull, NotResumable
-from sim.run.blocks import SPAN, Block, blocks_of
+from sim.run.blocks import Block, blocks_of
 from sim.run.identity import differences, identity, listed, machine
 from sim.run.journal import Journal
 from sim.run.lock import only_one
@@ -131,7 +131,7 @@ class Store:
         """What is there of the replicates asked for, to be read span by span in any process."""
         spans: dict[str, list[list[str]]] = {}
         for design in self.scenario.file.designs:
-            there = [(block.first // SPAN, self._stem(block)) for block in self.blocks(design)]
+            there = [(block.span, self._stem(block)) for block in self.blocks(design)]
             whole = ((span, stem) for span, stem in there if all(stem in self._there[kind] for kind in KINDS))
             spans[design] = [[stem for _, stem in each] for _, each in groupby(whole, key=itemgetter(0))]
         return Stored(self.folder, spans, self._there)
@@ -265,7 +265,7 @@ class Store:
 class Stored:
     """The blocks of a folder as rows. spans : of each design, the stems of the blocks in each span of replicates.
 
-    A span holds those of replicates SPAN * k .. SPAN * (k + 1) - 1 that are there, sorted, however they are stored.
+    A span (sim.run.blocks) holds the replicates of it that are there, sorted, however they are stored.
     """
 
     folder: Path

@@ -6,6 +6,7 @@ from run_support import small_scenario
 
 from sim.run import blocks as run_blocks
 from sim.run.blocks import blocks_of, in_spans, simulate_block
+from sim.run.packed import pack
 from sim.run.scan import InMemory
 from sim.run.store import Store
 from sim.run.tables import evaluate
@@ -54,20 +55,26 @@ def test_cut_of_storage_changes_no_bit(simulated, tmp_path, monkeypatch):
     """Stored as it was computed, in other blocks, in one table: the same spans, hence the same sums."""
     _, blocks = simulated
     alone = small_scenario(replicates=N, designs=(DESIGN,))
-    stored = Store(tmp_path / "four", alone)
-    stored.open(new_run=False)
+    four = Store(tmp_path / "four", alone)
+    four.open()
     for one in reversed(blocks):
-        stored.put(*one)
+        four.put(pack(*one))
     _, rows, flow = whole(simulated)
-    first = evaluate(alone, stored)
+    first = evaluate(alone, four.stored())
     assert first.summary["n_replicate"].eq(N).all()
 
-    monkeypatch.setattr(run_blocks, "N_PART", 3)
-    other = Store(tmp_path / "three", alone)
-    other.open(new_run=False)
-    for block in blocks_of(DESIGN, N, alone.file.calendars):
-        other.put(block, *(x[x["replicate"].isin(block.replicate)] for x in (rows, flow)))
-    assert_same(first, evaluate(alone, other), check_exact=True)
+    monkeypatch.setattr(run_blocks, "N_PART", (3,))
+    three = Store(tmp_path / "three", alone)
+    three.open()
+    for block in three.blocks(DESIGN):
+        three.put(pack(block, *(x[x["replicate"].isin(block.replicate)] for x in (rows, flow))))
+    assert_same(first, evaluate(alone, three.stored()), check_exact=True)
+    extended = Store(tmp_path / "extended", alone)
+    extended.open()
+    extended.extents = [50, 70, N]
+    for block in extended.blocks(DESIGN):
+        extended.put(pack(block, *(x[x["replicate"].isin(block.replicate)] for x in (rows, flow))))
+    assert_same(first, evaluate(alone, extended.stored()), check_exact=True)
     turned = Fixed(rows.iloc[::-1], flow.sample(frac=1, random_state=1))
     assert_same(first, evaluate(alone, turned), check_exact=True)
     in_memory = InMemory(tuple((rows, flow) for _, rows, flow in blocks))
