@@ -27,14 +27,15 @@ from reliability.command import (
 KILLS = [pytest.param(2, id="small"), pytest.param(20, id="full", marks=pytest.mark.reliability)]
 MOMENTS = [pytest.param(1, id="small"), pytest.param(10, id="full", marks=pytest.mark.reliability)]
 N_BLOCK = 8
+ONE, BOTH = ("--design", "ind_1"), ("--design", "ind_1", "--design", "vil_1")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A scenario of eight blocks of a second or so, and its run that nothing happened to."""
     folder = tmp_path_factory.mktemp("whole")
-    path = small(folder, replicates=2048, designs=("ind_1", "vil_1"))
-    code, text = finish(path, folder / "out", "--workers", "2")
+    path = small(folder, replicates=2048)
+    code, text = finish(path, folder / "out", "--workers", "2", *BOTH)
     assert code == 0, text
     assert n_block(folder / "out") == N_BLOCK
     return path, digest(folder / "out")
@@ -47,13 +48,13 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(whole, tmp_path, time
     luck = random.Random(times)
     for number in range(times):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2")
+        process = start(path, out, "--workers", "2", *BOTH)
         assert wait_until(lambda out=out: n_block(out) > 0)
         time.sleep(luck.uniform(0.0, 4.0))
         process.kill()
         process.communicate()
         stored = {p.name: p.stat().st_mtime_ns for p in (out / "blocks").glob("*.parquet")}
-        code, text = finish(path, out, "--workers", "2")
+        code, text = finish(path, out, "--workers", "2", *BOTH)
         assert code == 0, text
         assert digest(out) == expected
         assert all((out / "blocks" / name).stat().st_mtime_ns == when for name, when in stored.items())
@@ -66,12 +67,12 @@ def test_killed_while_it_writes_the_tables_it_goes_on_to_the_same_bytes(whole, t
     path, expected = whole
     for number in range(5):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2")
+        process = start(path, out, "--workers", "2", *BOTH)
         assert wait_until(lambda out=out: n_block(out) == N_BLOCK, 120)
         time.sleep(0.2 * number)
         process.kill()
         process.communicate()
-        code, text = finish(path, out, "--workers", "2")
+        code, text = finish(path, out, "--workers", "2", *BOTH)
         assert code == 0, text
         assert digest(out) == expected
 
@@ -83,7 +84,7 @@ def test_told_to_stop_it_stops_with_what_there_is(whole, tmp_path, times):
     luck = random.Random(times)
     for number in range(times):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2")
+        process = start(path, out, "--workers", "2", *BOTH)
         assert wait_until(lambda out=out: n_block(out) > 0)
         time.sleep(luck.uniform(0.0, 2.0))
         before = children(process.pid)
@@ -110,7 +111,7 @@ def test_a_worker_killed_at_any_moment_changes_nothing(whole, tmp_path, times):
     luck = random.Random(times)
     for number in range(times):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2" if times == 1 else "4")
+        process = start(path, out, "--workers", "2" if times == 1 else "4", *BOTH)
         assert wait_until(lambda out=out: n_block(out) > 0)
         time.sleep(luck.uniform(0.0, 2.0))
         crew = workers(process.pid)
@@ -126,9 +127,9 @@ def test_another_process_in_the_folder_is_refused_at_once(whole, tmp_path):
     """R16: the second says who the first is; after a kill the folder is free."""
     path, _ = whole
     out = tmp_path / "out"
-    first = start(path, out, "--workers", "1")
+    first = start(path, out, "--workers", "1", *BOTH)
     assert wait_until(lambda: (out / "blocks").exists())
-    code, text = finish(path, out, "--workers", "1")
+    code, text = finish(path, out, "--workers", "1", *BOTH)
     assert code == 4
     assert f"in use by process {first.pid} on " in text
     first.kill()
@@ -141,7 +142,7 @@ def test_twenty_races_have_one_winner_each(whole, tmp_path):
     path, _ = whole
     for number in range(20):
         out = tmp_path / str(number)
-        pair = [start(path, out, "--workers", "1", "--replicates", "64", "--design", "ind_1") for _ in range(2)]
+        pair = [start(path, out, "--workers", "1", "--replicates", "64", *ONE) for _ in range(2)]
         codes = []
         for process in pair:
             _, text = process.communicate(timeout=120)
@@ -154,9 +155,9 @@ def test_twenty_races_have_one_winner_each(whole, tmp_path):
 def test_a_finished_run_answers_without_computing(whole, tmp_path):
     path, _ = whole
     out = tmp_path / "out"
-    finish(path, out, "--workers", "2", "--replicates", "64", "--design", "ind_1")
+    finish(path, out, "--workers", "2", "--replicates", "64", *ONE)
     before = digest(out), {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.name not in (".lock", "log.jsonl")}
-    code, text = finish(path, out, "--workers", "2", "--replicates", "64", "--design", "ind_1")
+    code, text = finish(path, out, "--workers", "2", "--replicates", "64", *ONE)
     assert code == 0, text
     assert before == (
         digest(out),
@@ -168,9 +169,9 @@ def test_replicates_raised_add_to_what_is_there(whole, tmp_path):
     """R17: the first part is unchanged, and the tables are those of a run that asked for all at once."""
     path, expected = whole
     out = tmp_path / "out"
-    assert finish(path, out, "--workers", "2", "--replicates", "100")[0] == 0
+    assert finish(path, out, "--workers", "2", "--replicates", "100", *BOTH)[0] == 0
     first = digest(out)
-    assert finish(path, out, "--workers", "2")[0] == 0
+    assert finish(path, out, "--workers", "2", *BOTH)[0] == 0
     now = digest(out)
     assert all(now[name] == value for name, value in first.items() if name.endswith(".parquet"))
     tables = [name for name in expected if name.endswith(".csv")]
@@ -191,7 +192,7 @@ def test_any_number_of_workers_and_of_threads_gives_the_same_bytes(whole, tmp_pa
         for threads in ("1", "2"):
             out = tmp_path / f"{crew}-{threads}"
             given = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-            code, text = finish(path, out, "--workers", crew, env=given)
+            code, text = finish(path, out, "--workers", crew, *BOTH, env=given)
             assert code == 0, text
             assert digest(out) == expected
 
@@ -200,7 +201,7 @@ def test_any_number_of_workers_and_of_threads_gives_the_same_bytes(whole, tmp_pa
 def test_dask_gives_the_same_bytes(whole, tmp_path):
     """R05."""
     path, expected = whole
-    code, text = finish(path, tmp_path / "out", "--dask", "local", "--workers", "2")
+    code, text = finish(path, tmp_path / "out", "--dask", "local", "--workers", "2", *BOTH)
     assert code == 0, text
     assert digest(tmp_path / "out") == expected
 
@@ -217,7 +218,7 @@ def test_a_request_beyond_the_budget_is_refused_message(whole, tmp_path):
 @pytest.mark.reliability
 def test_memory_does_not_grow_with_replicates(tmp_path):
     """R20: the resident memory of the parent at 10^5 replicates is at most 1.2 times that at 10^4 (10^6: docs)."""
-    path = small(tmp_path, designs=("ind_1",))
+    path = small(tmp_path)
     code = (
         "import resource, sys\n"
         "from sim.cli import app\n"
@@ -227,7 +228,7 @@ def test_memory_does_not_grow_with_replicates(tmp_path):
     peak = []
     for n in (10_000, 100_000):
         command = [sys.executable, "-c", code, "run", str(path), "--out", str(tmp_path / str(n)), "--quiet", "--yes",
-                   "--workers", "2", "--replicates", str(n)]  # fmt: skip
+                   "--workers", "2", "--replicates", str(n), *ONE]  # fmt: skip
         said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
         peak.append(int(said.split("peak ")[1]))
     assert peak[1] <= 1.2 * peak[0], peak
