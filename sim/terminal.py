@@ -18,11 +18,13 @@ LOG_SECONDS = 5.0
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal if it is wide enough, else one of WIDTH columns."""
+    """The terminal if it is wide enough, else one of WIDTH columns; square brackets in a user's text are no styles."""
     from rich.console import Console
 
-    found = Console(stderr=stderr)
-    return found if found.is_terminal and found.width >= WIDTH else Console(width=WIDTH, stderr=stderr)
+    found = Console(stderr=stderr, markup=False, emoji=False)
+    if found.is_terminal and found.width >= WIDTH:
+        return found
+    return Console(width=WIDTH, stderr=stderr, markup=False, emoji=False)
 
 
 @contextmanager

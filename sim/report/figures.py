@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 
 from sim.report.tables import headline_measure
 from sim.run.tables import Result
+
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a user's text begins no formula
 
 OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 SERIES = [OKABE_ITO[number] for number in (5, 6, 3, 7, 1, 2, 0)]
@@ -56,11 +59,21 @@ def power_figure(result: Result, folder: Path) -> Path:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """The figure in the format of the path's suffix, the same bytes each time."""
+    """The figure in the format of the path's suffix, the same bytes each time.
+
+    It is drawn beside its place and then put there: a reader never sees half of it, and a link that stands there is
+    replaced, not followed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context({"svg.hashsalt": "nexttrial"}):
-        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    try:
+        with plt.rc_context({"svg.hashsalt": "nexttrial"}):
+            figure.savefig(beside, format=path.suffix[1:], dpi=130, metadata=metadata)
+        beside.replace(path)
+    finally:
+        plt.close(figure)
+        beside.unlink(missing_ok=True)
     return path
 
 

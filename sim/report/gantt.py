@@ -25,6 +25,8 @@ from sim.run.blocks import Realisation, realise
 from sim.scenario.load import Scenario
 from sim.trial import Days
 
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a user's text begins no formula
+
 SUFFIXES = (".svg", ".png", ".pdf")
 SAID = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 MOST_LABELLED = 80

@@ -90,10 +90,11 @@ def individuals(groups: int, size: int, n_control: int) -> dict[str, Any]:
 
 
 def rejection(scenario: Scenario, n: int = N) -> pd.DataFrame:
-    """Share of rejections and of singular fits, by analysis and truth."""
+    """Share of rejections, of singular fits and of failed ones, by analysis and truth."""
     rows, _ = simulate_block(scenario, Block("plain", 0, n))
-    rows = rows.assign(reject=rows["p_value"] <= 0.05, singular=rows["status"] == "singular")
-    return rows.groupby(["analysis", "truth"], observed=True)[["reject", "singular"]].mean()
+    status = {name: rows["status"] == name for name in ("singular", "failed")}
+    rows = rows.assign(reject=rows["p_value"] <= 0.05, **status)
+    return rows.groupby(["analysis", "truth"], observed=True)[["reject", "singular", "failed"]].mean()
 
 
 def close(found: float, expected: float, n: int = N, slack: float = 0.0) -> None:
@@ -146,6 +147,7 @@ def test_partially_nested_against_lmertest(groups, singular, ols):
     scenario = plain_scenario(individuals(groups, 10, 10 * groups), analyses, effect=0.0, icc_group=0.05)
     found = rejection(scenario)
     assert abs(found["singular"]["mixed_ancova", "null"] - singular) < 0.05
+    assert found["failed"].max() == 0
     close(found["reject"]["ancova", "null"], ols, slack=0.006)
     assert found["reject"]["mixed_ancova", "null"] < 0.06
 
