@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import clear, combine, copy, dot, flat, multiply, pack_twice, part, sweep, unpack
+from sim.kernels.mixed_algebra import clear, combine, copy, dot, flat, multiply, pack_twice, sweep, unpack
 from sim.kernels.mixed_residual import bends, slopes, weigh
 from sim.lanes import LANES, across, compact, every, everywhere, fma, lane_kernel, load, log, store
 
@@ -145,7 +145,7 @@ def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def
     return st.total[0] * np.log(2.0 * np.pi) + log_v + quadratic
 
 
-@part
+@lane_kernel
 def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """D, F, T, H, Q of all blocks; subtracts N'GH from C and returns the sum of log|I + M G|."""
     M, D, F, g = bk.M, bk.D, bk.F, bk.g
@@ -218,7 +218,7 @@ def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untype
     _fixed_effects(phi, trace, lay, fx)
 
 
-@part
+@lane_kernel
 def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
     """What the fixed effects add: score, and the parts of the information in Phi C_k and h."""
     p, m = lay.n_column - 1, trace.size
@@ -254,7 +254,7 @@ def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
             fx.average[other, k] = fx.average[k, other]
 
 
-@part
+@lane_kernel
 def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
     """Of the random terms: C_g, (log|V|)_g and the blocks' part of the information; leaves T, Y, J, eta."""
     q, lanes = bk.M.shape[0], bk.M.shape[2]
@@ -296,7 +296,7 @@ def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
             fx.average[k, m - lay.n_term + other] = 0.5 * across(bend)
 
 
-@part
+@lane_kernel
 def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """Of one parameter of R: the blocks' part of C_k and of (log|V|)_k (returned), P_k, its information with g."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
@@ -327,7 +327,7 @@ def _residual_term(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     return lane_dot(bk.D, M_k)
 
 
-@part
+@lane_kernel
 def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """tr(Phi U_b) + tr(D M_b) and a'U_b a of each basis element."""
     aa = fx.square[1]
@@ -367,7 +367,7 @@ def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     _along_basis(n_b, lay, st, bk, res.along)
 
 
-@part
+@lane_kernel
 def _along_basis(n_b, lay, st, bk, out):  # type: ignore[no-untyped-def]
     """Add to out the products of bk.wide with N_b and of bk.square with M_b."""
     for b in range(n_b):
@@ -375,7 +375,7 @@ def _along_basis(n_b, lay, st, bk, out):  # type: ignore[no-untyped-def]
             out[b] += lane_dot(bk.wide, st.N[b]) + lane_dot(bk.square, st.M[b])
 
 
-@part
+@lane_kernel
 def _residual_pairs(n_residual, lay, fx, bk):  # type: ignore[no-untyped-def]
     """The blocks' own part of the information of pairs of parameters of R."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
