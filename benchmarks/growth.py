@@ -17,12 +17,13 @@ import numpy as np
 from numba import njit
 
 from sim.fused.nested import _fit, tally
+from sim.fused.task import Asked, new_task
 from sim.fused.trials import Hot, Population, Scores, over_visits
-from sim.kernels.lanes_climb import CHORD_FROM, N_RESULT, new_climbs
+from sim.kernels.lanes_climb import CHORD_FROM, N_RESULT
 from sim.kernels.mixed import MixedModel, fit_mixed
 from sim.kernels.mixed_optimise import NONNEGATIVE, POSITIVE
-from sim.kernels.nested_lanes import Sums
-from sim.lanes import LANES, everywhere, load, store
+from sim.lanes import LANES, load
+from sim.records import Addressed
 from sim.streams import Streams
 
 OUT = Path(__file__).parents[1] / "docs" / "growth.md"
@@ -48,45 +49,29 @@ def trial(n_cluster: int, size: int, n_visit: int) -> Hot:
     return over_visits(people, scores, Streams(1, "growth"), {1: 1.0, 0: -1.0}, baseline="constrained", terms=terms)
 
 
-@njit(cache=True, error_model="numpy")
-def _fit_again(  # type: ignore[no-untyped-def]
-    nested, layout, model, replicate, at, count, contrasts, bound, start, wanted, w, sums, seen, climbs, lanes, n
-):
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _fit_again(task, n):  # type: ignore[no-untyped-def]
     """Draw LANES replicates once and fit them n times."""
-    for i in range(count.shape[0]):
-        for t in range(count.shape[1]):
-            store(sums.last, everywhere(count[i, t]), i, t)
-    _fit(sums, nested, at, w, contrasts, bound, start, climbs, wanted, lanes, 60, CHORD_FROM, True)
-    tally(w, at.end, nested.visits, layout, model, load(replicate, 0), sums, seen)
+    given, sums, w, at = task.given, task.sums, task.room, task.given.at
+    _fit(sums, given.shape, at, w, task.asked, task.climbs, task.lanes, CHORD_FROM, True)
+    tally(w, at.end, given.visits, given.layout, given.model, load(task.replicate, 0), sums, task.seen[0])
     for _ in range(n):
-        _fit(sums, nested, at, w, contrasts, bound, start, climbs, wanted, lanes, 60, CHORD_FROM, False)
+        _fit(sums, given.shape, at, w, task.asked, task.climbs, task.lanes, CHORD_FROM, False)
 
 
 def fit_seconds(hot: Hot, n: int) -> float:
     """Seconds a replicate of fitting alone, from sums that are there already."""
-    layout, model, nested, at, count = hot.before
-    n_unit, T = len(nested.arm), len(nested.visits)
-    shape = (n_unit, T, LANES)
-    sums = Sums(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros((1 + T, LANES)))
     bound = np.array([POSITIVE] + [NONNEGATIVE] * (len(hot.start) - 1))
-    replicate = np.arange(LANES, dtype=np.uint64)[None]
-    room, lanes = np.zeros((at.end + 3 * T, LANES)), np.zeros((1, N_RESULT, LANES))
-    wanted, seen = np.ones(N_RESULT, bool), np.zeros((2, T, LANES))
-    given = (nested, layout, model, replicate, at, count, hot.contrast[None], bound, hot.start, wanted, room, sums,
-             seen, _climbs(len(hot.start)), lanes)  # fmt: skip
+    asked = Asked(hot.contrast[None], bound, hot.start, np.ones(N_RESULT, bool), 60)
+    task = new_task(np.arange(LANES, dtype=np.uint64)[None], hot.trial.given, asked)
 
     def seconds(repeats: int) -> float:
         began = time.thread_time()
-        _fit_again(*given, repeats)
+        _fit_again(Addressed(task), repeats)
         return time.thread_time() - began
 
     seconds(1)
     return (seconds(n + 1) - seconds(1)) / n / LANES  # what drawing once takes is in both
-
-
-@njit(cache=True)
-def _climbs(m):  # type: ignore[no-untyped-def]
-    return new_climbs(m)
 
 
 def generic_seconds(n_cluster: int, size: int, n_visit: int) -> float:

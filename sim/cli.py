@@ -293,7 +293,7 @@ def run(
     n_replicate = FIRST if mcse is not None else replicates
     scenario = scenario.with_changes(replicates=n_replicate, seed=seed, designs=design or None)
     if preview:
-        _announce_compilation("preview.")
+        _announce_compilation("*._simulate")
         _show_preview(scenario, output)
         return
     if explain:
@@ -430,7 +430,7 @@ def _say_nothing(text: str) -> None:
 def _announce_compilation(kernel: str = "") -> None:
     """Say so if a kernel, or anything at all, has yet to be compiled."""
     if not any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob(f"{kernel}*.nbi")):
-        typer.echo("first call of this version: compiling, which takes about a minute, once", err=True)
+        typer.echo("first call of this version: compiling, which takes about half a minute, once", err=True)
 
 
 def _show_preview(scenario: Any, output: Format) -> None:

@@ -18,11 +18,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import extending, njit, types
+from numba import extending, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
+from numpy.typing import NDArray
+
+from sim.compiled import part
 
 LANES = 16
 """Replicates side by side: two AVX-512, four AVX2 or eight NEON registers a value, which hides the latency of each."""
@@ -70,8 +73,11 @@ def _define(
     pairs = [(kind, kind), (kind, kind.scalar), (kind.scalar, kind)]
 
     @infer_global(op)
-    class _Template(ConcreteTemplate):
-        cases = [signature(result or kind, *pair) for pair in pairs]
+    class _Template(AbstractTemplate):
+        metadata = {"target": "cpu"}  # for this target alone, and so asked before those of lists, arrays and strings
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            return signature(result or kind, *args) if args in pairs else None
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         del context, sig
@@ -94,6 +100,7 @@ _define(operator.ge, real, lambda builder, a, b: builder.fcmp_ordered(">=", a, b
 @infer_global(operator.neg)
 class _Negative(ConcreteTemplate):
     cases = [signature(real, real)]
+    metadata = {"target": "cpu"}
 
 
 @lower_builtin(operator.neg, real)
@@ -268,7 +275,18 @@ as_real = _cast(real, "bitcast")
 """The float64 of 64 bits."""
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+# ---- functions of these ----------------------------------------------------------------------------------------------
+
+lane_kernel = part(_nrt=False, forceinline=False)
+"""For functions that allocate nothing: without the counting of references, which costs more than the arithmetic.
+
+Without forceinline=False, one that is first compiled for an `inline` function would be forced into all its callers too.
+"""
+inline = part(_nrt=False, forceinline=True)
+"""A short lane_kernel that becomes part of its caller."""
+
+
+@inline
 def log(x):  # type: ignore[no-untyped-def]
     """Natural logarithm of normal x > 0, within 2 units in the last place; NaN for x <= 0.
 
@@ -295,7 +313,7 @@ def log(x):  # type: ignore[no-untyped-def]
     return where(x > 0.0, fma(exponent, 0.6931471805599453, fma(twice * z, series, twice)), np.nan)
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@inline
 def exp(x):  # type: ignore[no-untyped-def]
     """The exponential function for |x| <= 700, within 2 units in the last place.
 
@@ -335,22 +353,8 @@ def compact(typingctx: Any) -> Any:
     return types.void(), code
 
 
-lane_kernel: Any = njit(  # type: ignore[call-overload]
-    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=False
-)
-"""For functions that allocate nothing: without the counting of references, which costs more than the arithmetic.
-
-Without forceinline=False, one that is first compiled for an `inline` function would be forced into all its callers too.
-"""
-inline: Any = njit(  # type: ignore[call-overload]
-    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, forceinline=True
-)
-"""A short lane_kernel that becomes part of its caller."""
-
-
-@njit(cache=True, error_model="numpy")
-def new_lanes(n):  # type: ignore[no-untyped-def]
+def new_lanes(n: int) -> NDArray[np.float64]:
     """Zeros (n, LANES) that start at a multiple of 64 bytes, so that no register-wide access crosses a cache line."""
     raw = np.zeros(n * LANES + 8)
-    skip = (64 - raw.ctypes.data % 64) % 64 // 8
+    skip = (-raw.ctypes.data % 64) // 8
     return raw[skip : skip + n * LANES].reshape(n, LANES)

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lanes import LANES, as_bits, as_real, everywhere, fma, load, log, sqrt, store, to_real, where
+from sim.lanes import LANES, as_bits, as_real, everywhere, fma, inline, load, log, sqrt, store, to_real, where
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -25,7 +25,7 @@ _MASK = np.uint64(0xFFFFFFFF)
 _UNIT = 1.0 / 4503599627370496.0  # 2^-52
 
 
-@njit(cache=True, forceinline=True)
+@inline
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Four 32-bit words of Philox4x32-10 for a counter (lanes, or all uint64) and a key (uint64), all below 2**32."""
     for _ in range(10):
@@ -42,7 +42,7 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     return c0, c1, c2, c3
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@inline
 def uniform_pair(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Two uniforms strictly inside (0, 1): the middles of 2^52 equal parts, all of them exact in float64."""
     w0, w1, w2, w3 = philox(c0, c1, c2, c3, k0, k1)
@@ -51,7 +51,7 @@ def uniform_pair(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     return first, second
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@inline
 def normal_pair(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Two independent standard normals: Box-Muller with 52 bits for the radius and 54 for the angle.
 

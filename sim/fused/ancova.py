@@ -3,10 +3,13 @@
 import numpy as np
 from numba import njit
 
-from sim.fused.draw import draw_participant, draw_unit
-from sim.kernels.ancova_lanes import Sums, contrast, differentiate, evaluate
-from sim.kernels.lanes_climb import CHORD_FROM, N_RESULT, climb_of, keep_all, new_climbs, new_results
-from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
+from sim.fused.draw import Layout, Model, draw_participant, draw_unit
+from sim.fused.task import Given, Trial
+from sim.kernels.ancova_lanes import Ancova, Places, Sums, contrast, differentiate, evaluate
+from sim.kernels.lanes_climb import CHORD_FROM, climb_of, keep_all
+from sim.kernels.mixed_algebra import clear
+from sim.kernels.mixed_layout import Float
+from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
 
 
 @lane_kernel
@@ -17,8 +20,8 @@ def tally(w, room, visits, layout, model, ancova, replicate, sums, seen):  # typ
     """
     T = len(visits)
     base, scores, stays = room, room + T, room + 2 * T
-    sums.square[:] = 0.0
-    seen[:] = 0.0
+    clear(sums.square)
+    clear(seen)
     for i in range(layout.kind.size):
         draw_unit(w, base, visits, layout, model, replicate, i)
         n, Sx, Sy = everywhere(0.0), everywhere(0.0), everywhere(0.0)
@@ -43,38 +46,26 @@ def tally(w, room, visits, layout, model, ancova, replicate, sums, seen):  # typ
 _fit = climb_of(evaluate, differentiate, contrast)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def simulate(  # type: ignore[no-untyped-def]
-    replicate, visits, layout, model, ancova, at, count, spread, contrasts, bound, start, wanted, max_iteration
-):
-    """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64; arguments and answers as in nested.
-
-    count (units,) expected to be seen at the end, spread (classes,) variance of the baseline.
-    """
-    n_block, m, Q = replicate.shape[0], bound.size, contrasts.shape[0]
-    n_unit, n_class = layout.kind.size, m - 1
-    w = new_lanes(at.end + 3 * len(visits))
-    sums = Sums(
-        new_lanes(n_unit), new_lanes(n_unit), new_lanes(n_unit), new_lanes(n_class * 3).reshape((n_class, 3, LANES))
-    )
-    climbs = new_climbs(m)
-    lanes = np.zeros((Q, N_RESULT, LANES))
-    results = new_results(n_block * LANES, Q, m)
-    by_kind = np.zeros((2, len(visits), LANES))
-    seen = np.zeros((n_block * LANES, 2, len(visits)), np.int64)
-    for i in range(n_unit):
-        store(sums.n, everywhere(count[i]), i)
-        c = ancova.residual_class[i]
-        store(sums.square, load(sums.square, c, 0) + count[i] * spread[c], c, 0)
-    for b in range(-1, n_block):
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)  # type: ignore[call-overload]
+def _simulate(task):  # type: ignore[no-untyped-def]
+    """Take the design's turn, which gives the information expected, then draw and fit each block of replicates."""
+    given, asked, sums, w, climbs = task.given, task.asked, task.sums, task.room, task.climbs
+    ancova, at = given.shape, given.at
+    for b in range(-1, task.replicate.shape[0]):
         if b >= 0:
-            tally(w, at.end, visits, layout, model, ancova, load(replicate, b), sums, by_kind)
-        _fit(sums, ancova, at, w, contrasts, bound, start, climbs, wanted, lanes, max_iteration, CHORD_FROM, b < 0)
-        if b < 0:
-            continue
-        keep_all(climbs, lanes, b * LANES, results)
-        for lane in range(LANES):
-            for kind in range(2):
-                for t in range(len(visits)):
-                    seen[b * LANES + lane, kind, t] = int(by_kind[kind, t, lane])
-    return results, seen
+            replicate, seen = load(task.replicate, b), task.seen[b]
+            tally(w, at.end, given.visits, given.layout, given.model, ancova, replicate, sums, seen)
+        _fit(sums, ancova, at, w, asked, climbs, task.lanes, CHORD_FROM, b < 0)
+        if b >= 0:
+            keep_all(climbs, task.lanes, b * LANES, task.results)
+
+
+def trial(
+    visits: tuple[int, ...], layout: Layout, model: Model, ancova: Ancova, at: Places, count: Float, spread: Float
+) -> Trial:
+    """A trial of this kind; count (units,) expected to be seen last, spread (classes,) variance of the baseline."""
+    n, zero = np.repeat(count[:, None], LANES, 1), np.zeros((len(count), LANES))
+    square = np.zeros((len(spread), 3, LANES))
+    np.add.at(square[:, 0], ancova.residual_class, n)
+    square[:, 0] *= spread[:, None]
+    return Trial(_simulate, Given(visits, layout, model, ancova, at, Sums(n, zero, zero, square)))

@@ -3,10 +3,12 @@
 import numpy as np
 from numba import njit
 
-from sim.fused.draw import draw_participant, draw_unit
-from sim.kernels.lanes_climb import CHORD_FROM, CHORD_OF_MANY, N_RESULT, climb_of, keep_all, new_climbs, new_results
-from sim.kernels.nested_lanes import Sums, contrast, differentiate, evaluate
-from sim.lanes import LANES, everywhere, fma, lane_kernel, load, new_lanes, store
+from sim.fused.draw import Layout, Model, draw_participant, draw_unit
+from sim.fused.task import Given, Trial
+from sim.kernels.lanes_climb import CHORD_FROM, CHORD_OF_MANY, climb_of, keep_all
+from sim.kernels.mixed_layout import Float
+from sim.kernels.nested_lanes import Nested, Places, Sums, contrast, differentiate, evaluate
+from sim.lanes import LANES, everywhere, fma, lane_kernel, load, store
 
 
 @lane_kernel
@@ -51,41 +53,23 @@ def tally(w, room, visits, layout, model, replicate, sums, seen):  # type: ignor
 _fit = climb_of(evaluate, differentiate, contrast)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def simulate(replicate, layout, model, nested, at, count, contrasts, bound, start, wanted, max_iteration):  # type: ignore[no-untyped-def]
-    """Draw and fit the replicates of `replicate` (R / LANES, LANES) uint64.
-
-    count (units, T): participants expected to be last seen at each visit.  contrasts (Q, p); bound (m,) as in
-    mixed_optimise; start (m,): where the climbs start, and the variances of the known-variance estimate; wanted
-    (N_RESULT,) bool: what is to be inferred.  Returns Results, and who was seen: (R, 2, T) untreated and trained, by
-    visit.
-    """
-    n_block, T, m, Q = replicate.shape[0], len(nested.visits), bound.size, contrasts.shape[0]
-    n_unit = layout.kind.size
-    w = new_lanes(at.end + 3 * T)
-    shape = (n_unit, T, LANES)
-    sums = Sums(
-        new_lanes(n_unit * T).reshape(shape), new_lanes(n_unit * T).reshape(shape),
-        new_lanes(n_unit * T).reshape(shape), new_lanes(1 + T),
-    )  # fmt: skip
-    climbs = new_climbs(m)
-    lanes = np.zeros((Q, N_RESULT, LANES))
-    results = new_results(n_block * LANES, Q, m)
-    by_kind = np.zeros((2, T, LANES))
-    seen = np.zeros((n_block * LANES, 2, T), np.int64)
-    for i in range(n_unit):
-        for t in range(T):
-            store(sums.last, everywhere(count[i, t]), i, t)
-    chord = CHORD_OF_MANY if n_unit > 100 else CHORD_FROM
-    for b in range(-1, n_block):
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)  # type: ignore[call-overload]
+def _simulate(task):  # type: ignore[no-untyped-def]
+    """Take the design's turn, which gives the information expected, then draw and fit each block of replicates."""
+    given, asked, sums, w, climbs = task.given, task.asked, task.sums, task.room, task.climbs
+    layout, nested, at = given.layout, given.shape, given.at
+    chord = CHORD_OF_MANY if nested.arm.size > 100 else CHORD_FROM
+    for b in range(-1, task.replicate.shape[0]):
         if b >= 0:
-            tally(w, at.end, nested.visits, layout, model, load(replicate, b), sums, by_kind)
-        _fit(sums, nested, at, w, contrasts, bound, start, climbs, wanted, lanes, max_iteration, chord, b < 0)
-        if b < 0:
-            continue
-        for kind in range(2):
-            for t in range(T):
-                for lane in range(LANES):
-                    seen[b * LANES + lane, kind, t] = int(by_kind[kind, t, lane])
-        keep_all(climbs, lanes, b * LANES, results)
-    return results, seen
+            tally(w, at.end, nested.visits, layout, given.model, load(task.replicate, b), sums, task.seen[b])
+        _fit(sums, nested, at, w, asked, climbs, task.lanes, chord, b < 0)
+        if b >= 0:
+            keep_all(climbs, task.lanes, b * LANES, task.results)
+
+
+def trial(layout: Layout, model: Model, nested: Nested, at: Places, count: Float) -> Trial:
+    """A trial of this kind; count (units, T): participants expected to be last seen at each visit."""
+    last = np.repeat(count[:, :, None], LANES, 2)
+    zero = np.zeros(last.shape)
+    square = np.zeros((1 + count.shape[1], LANES))
+    return Trial(_simulate, Given(nested.visits, layout, model, nested, at, Sums(last, zero, zero, square)))

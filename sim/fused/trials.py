@@ -7,15 +7,16 @@ streams: generate scores, observe them, build matrices, fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.fused import ancova, nested, preview
+from sim.fused import ancova, nested
 from sim.fused.draw import PURPOSES, Layout, Model
+from sim.fused.task import Asked, Trial
 from sim.kernels import ancova_lanes, nested_lanes
 from sim.kernels.lanes_climb import (
     DF_EXPECTED,
@@ -105,12 +106,10 @@ class Answer(NamedTuple):
 class Hot:
     """A trial ready to be drawn and fitted: what does not change from replicate to replicate."""
 
-    simulate: Any
-    before: tuple[Any, ...]
+    trial: Trial
     contrast: Floats  # (p,)
     start: Floats  # (m,) true variances
     term: tuple[str, ...]  # names of the variances
-    expected: Callable[[], tuple[Any, Any, Any]]  # what a preview needs
 
     def fit(
         self, replicate: Ints, df: Df = "satterthwaite", boundary: Boundary = "drop", *, every: bool = False
@@ -122,23 +121,27 @@ class Hot:
         n = len(replicate)
         padded = np.zeros(-(-n // LANES) * LANES, np.uint64)
         padded[:n] = replicate
-        component = FREE if boundary == "negative" else NONNEGATIVE
-        bound = np.array([POSITIVE if name.startswith("residual") else component for name in self.term])
         error, freedom = _columns(df, boundary)
         wanted = np.full(N_RESULT, every)
         wanted[[error, freedom]] = True
-        found, seen = self.simulate(
-            padded.reshape(-1, LANES), *self.before, self.contrast[None], bound, self.start, wanted, MOST_STEPS
-        )
-        result, variance, criterion, is_done, n_iteration = (array[:n] for array in found)
-        result = result[:, 0]
+        found, seen = self.trial.fit(padded.reshape(-1, LANES), self._asked(boundary, wanted))
+        result, variance = found.result[:n, 0], found.variance[:n]
         is_singular = (variance == 0.0).any(axis=1)
-        status = np.where(is_done, np.where(is_singular, SINGULAR, OK), FAILED).astype(np.int8)
+        status = np.where(found.is_done[:n], np.where(is_singular, SINGULAR, OK), FAILED).astype(np.int8)
         return Answer(
             result[:, ESTIMATE], result[:, error], np.full(n, np.inf) if df == "z" else result[:, freedom],
-            result[:, KNOWN_ESTIMATE], result[:, KNOWN_STANDARD_ERROR], variance, criterion, status, n_iteration,
-            seen[:n], result,
+            result[:, KNOWN_ESTIMATE], result[:, KNOWN_STANDARD_ERROR], variance, found.criterion[:n], status,
+            found.n_iteration[:n], seen[:n], result,
         )  # fmt: skip
+
+    def expected(self) -> tuple[float, Floats, Floats]:
+        """What a preview needs: f, its derivatives by the variances, and the information, expected of the design."""
+        return self.trial.expected(self._asked("drop", np.zeros(N_RESULT, bool)))
+
+    def _asked(self, boundary: Boundary, wanted: NDArray[np.bool_]) -> Asked:
+        component = FREE if boundary == "negative" else NONNEGATIVE
+        bound = np.array([POSITIVE if name.startswith("residual") else component for name in self.term])
+        return Asked(self.contrast[None], bound, self.start, wanted, MOST_STEPS)
 
 
 def _columns(df: Df, boundary: Boundary) -> tuple[int, int]:
@@ -183,12 +186,9 @@ def over_visits(
     )  # fmt: skip
     names = ("residual", "participant", *(n for n in ("village by visit", "village", "district") if n in terms))
     last = people.size[:, None] * -np.diff(scores.seen, append=0.0)
-    before = (*_records(people, scores, streams), shape, nested_lanes.places(n_visit, p, len(start)), last)
-
-    def expected() -> tuple[Any, Any, Any]:
-        return preview.over_visits(*before[2:4], contrast, start, last)
-
-    return Hot(nested.simulate, before, contrast, start, names, expected)
+    layout, model = _records(people, scores, streams)
+    trial = nested.trial(layout, model, shape, nested_lanes.places(n_visit, p, len(start)), last)
+    return Hot(trial, contrast, start, names)
 
 
 def at_final_visit(
@@ -214,13 +214,10 @@ def at_final_visit(
     start = np.array([given[0], *([given[1]] if by_arm else []), between])
     names = ("residual", *(["residual trained"] if by_arm else []), random)
     seen, spread = people.size * scores.seen[-1], own[: 1 + int(by_arm), 0, 0] + scores.sd_village**2
-    before = (tuple(range(scores.n_visit)), *_records(people, scores, streams), shape,
-              ancova_lanes.places(n_arm, n_arm + 1, len(start)), seen, spread)  # fmt: skip
-
-    def expected() -> tuple[Any, Any, Any]:
-        return preview.at_final_visit(*before[3:5], contrast, start, seen, spread)
-
-    return Hot(ancova.simulate, before, contrast, start, names, expected)
+    layout, model = _records(people, scores, streams)
+    at = ancova_lanes.places(n_arm, n_arm + 1, len(start))
+    trial = ancova.trial(tuple(range(scores.n_visit)), layout, model, shape, at, seen, spread)
+    return Hot(trial, contrast, start, names)
 
 
 def _records(people: Population, scores: Scores, streams: Streams) -> tuple[Layout, Model]:

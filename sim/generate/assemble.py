@@ -98,7 +98,6 @@ def _floats_in_lanes(x: Floats) -> Floats:
     return padded.reshape(*x.shape[:-1], -1, LANES)
 
 
-@njit(cache=True, error_model="numpy")
 def assemble(
     own: Any, effects: Any, versions: Any, dose: Any, response: Any, inverse_sd: Any, score: Any, deviation: Any
 ) -> None:
@@ -106,13 +105,23 @@ def assemble(
 
     versions : Terms.  dose : (R, N) share of the gain.  response : (K, 4) as in scale_row.
     """
+    n_outcome, n_version, _, _, n_visit = score.shape
+    size = (n_visit * n_outcome, n_visit * n_outcome, n_outcome, n_outcome, 2, n_version * n_visit, n_visit)
+    lanes = tuple(new_lanes(n) for n in size)
+    _assemble(own, effects, versions, dose, response, inverse_sd, lanes, score, deviation)
+
+
+@njit(cache=True, error_model="numpy")
+def _assemble(
+    own: Any, effects: Any, versions: Any, dose: Any, response: Any, inverse_sd: Any, lanes: Any, score: Any,
+    deviation: Any,
+) -> None:  # fmt: skip
+    """Fills the scores, LANES participants side by side. lanes : room for one such row of participants."""
     draw, own_sd, root, shape, scale = own  # fields of tuples cost time inside the loops
     shared, variation, group, unit_of, district_of, group_of = effects
     level, gain, taught, varies = versions
     n_outcome, n_version, n_replicate, n_participant, n_visit = score.shape
-    drawn, place = new_lanes(n_visit * n_outcome), new_lanes(n_visit * n_outcome)
-    teaching, district = new_lanes(n_outcome), new_lanes(n_outcome)
-    person, found, departure = new_lanes(2), new_lanes(n_version * n_visit), new_lanes(n_visit)
+    drawn, place, teaching, district, person, found, departure = lanes
     for r in range(n_replicate):
         for c in range(level.shape[3]):
             first = c * LANES

@@ -12,9 +12,7 @@ order, in the variances, the estimate and its standard error.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from sim.kernels.mixed_algebra import kernel
 from sim.kernels.mixed_layout import Float, Int
 from sim.kernels.mixed_optimise import (
     ACCEPTED,
@@ -75,8 +73,7 @@ class Climbs(NamedTuple):
     curvature: Float  # (m, m, LANES)
 
 
-@kernel
-def new_climbs(m):  # type: ignore[no-untyped-def]
+def new_climbs(m: int) -> Climbs:
     """Room for LANES climbs over m variances."""
     return Climbs(
         np.zeros((LANES, m)), np.zeros((LANES, m)), np.zeros((LANES, m)), np.zeros((LANES, CLIMB_SIZE)),
@@ -98,8 +95,7 @@ class Results(NamedTuple):
     n_iteration: Int  # (R,)
 
 
-@kernel
-def new_results(n, n_contrast, m):  # type: ignore[no-untyped-def]
+def new_results(n: int, n_contrast: int, m: int) -> Results:
     """Room for the fits of n replicates."""
     return Results(
         np.full((n, n_contrast, N_RESULT), np.nan), np.full((n, m), np.nan), np.full(n, np.nan),
@@ -124,37 +120,39 @@ def keep_all(climbs, lanes, first, results):  # type: ignore[no-untyped-def]
 
 
 def climb_of(evaluate: Any, differentiate: Any, contrast: Any) -> Any:
-    """fit(sums, shape, at, w, contrasts, bound, start, climbs, wanted, lanes, most, chord, is_design): LANES fits.
+    """fit(sums, shape, at, w, asked, climbs, lanes, chord, is_design): LANES fits.
 
-    It becomes part of the function that calls it.  contrasts (Q, p); wanted (N_RESULT,) bool: columns of lanes (Q,
-    N_RESULT, LANES) that are filled, others are NaN.  is_design: the sums are those expected of the design, residuals
-    zero, and give only the information expected at the start, where all later climbs begin with it.  chord: CHORD_FROM.
+    asked has contrasts (Q, p), bound and start (m,), wanted (N_RESULT,) bool: columns of lanes (Q, N_RESULT, LANES)
+    that are filled, others are NaN; and most, the steps that a climb may take.  is_design: the sums are those expected
+    of the design, residuals zero, and give only the information expected at the start, where all later climbs begin
+    with it, and of each contrast what a preview needs.  chord: CHORD_FROM.
     """
 
-    @njit(inline="always")
-    def fit(sums, shape, at, w, contrasts, bound, start, climbs, wanted, lanes, most, chord, is_design):  # type: ignore[no-untyped-def]
-        begin_all(climbs, start)
+    @lane_kernel
+    def fit(sums, shape, at, w, asked, climbs, lanes, chord, is_design):  # type: ignore[no-untyped-def]
+        begin_all(climbs, asked.start)
         goes_on, is_first = True, True
         while goes_on:
             evaluate(climbs.at, sums, shape, at, w, climbs.value)
             if is_first:
-                for q in range(contrasts.shape[0]):
-                    known_all(contrasts[q], at, w, shape.n_column, lanes[q])
+                for q in range(asked.contrasts.shape[0]):
+                    known_all(asked.contrasts[q], at, w, shape.n_column, lanes[q])
                 is_first = False
             needs = INFORMATION if is_design else judge_all(climbs)
             if needs != NOTHING:
                 differentiate(
                     climbs.at, sums, shape, at, w, climbs.score, climbs.average, climbs.observed, needs == INFORMATION
                 )
-            goes_on = not is_design and step_all(climbs, bound, most, chord)
+            goes_on = not is_design and step_all(climbs, asked.bound, asked.most, chord)
         if is_design:
             keep_expected(climbs)
-        for q in range(0 if is_design else contrasts.shape[0]):
+        for q in range(asked.contrasts.shape[0]):
             contrast(
-                contrasts[q], climbs.at, sums, shape, at, w, climbs.contrast, climbs.gradient, climbs.curvature,
-                wanted[KR_STANDARD_ERROR],
+                asked.contrasts[q], climbs.at, sums, shape, at, w, climbs.contrast, climbs.gradient, climbs.curvature,
+                asked.wanted[KR_STANDARD_ERROR] and not is_design,
             )  # fmt: skip
-            infer_all(climbs, wanted, lanes[q])
+            if not is_design:
+                infer_all(climbs, asked.wanted, lanes[q])
 
     return fit
 

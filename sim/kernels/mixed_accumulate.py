@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import clear, part
+from sim.kernels.mixed_algebra import clear
 from sim.kernels.mixed_layout import Float, Int, Layout
 from sim.lanes import compact, lane_kernel, where
 
@@ -97,7 +97,7 @@ def accumulation_room(lay: Layout, n_cov: int) -> Moments:
     )
 
 
-@part
+@lane_kernel
 def _place(seen, n_pattern, mask, pattern, hint):  # type: ignore[no-untyped-def]
     """The place of a pattern among the n_pattern met; a new one is set to zero and put behind them.
 
@@ -116,7 +116,7 @@ def _place(seen, n_pattern, mask, pattern, hint):  # type: ignore[no-untyped-def
     return k
 
 
-@part
+@lane_kernel
 def _seen(observed):  # type: ignore[no-untyped-def]
     """The visits seen, as bits; without branches."""
     seen = 0
@@ -193,7 +193,7 @@ def _moments_by_visit(first, end, member, y, observed, covariate, shift, mask, p
     return n_pattern
 
 
-@part
+@lane_kernel
 def _merge(seen, k, pattern, n_kind, kind_mask, kind):  # type: ignore[no-untyped-def]
     """Add a cell's pattern to those of its kind; returns their number."""
     m = 0
@@ -210,7 +210,7 @@ def _merge(seen, k, pattern, n_kind, kind_mask, kind):  # type: ignore[no-untype
     return n_kind
 
 
-@part
+@lane_kernel
 def _sum(c, t, x, own, p):  # type: ignore[no-untyped-def]
     """Sum of column c of z at visit t over the participants of a pattern; x (T, p0) of X, own the pattern's moments."""
     n_visit, n_shared = x.shape
@@ -219,7 +219,7 @@ def _sum(c, t, x, own, p):  # type: ignore[no-untyped-def]
     return own[1 + n_visit + c - n_shared] if c < p else own[1 + t]
 
 
-@part
+@lane_kernel
 def _at(i, j):  # type: ignore[no-untyped-def]
     """Place of (i, j), j <= i, in a lower triangle by rows."""
     return i * (i + 1) // 2 + j
@@ -239,7 +239,7 @@ def _add_products(S, factor, x, z, column, n_cov):  # type: ignore[no-untyped-de
                 S[_at(column[j], column[i])] += share * z[column[j]]
 
 
-@part
+@lane_kernel
 def _add_to_strata(cell, seen, own, column, n_cov, lay, st, z):  # type: ignore[no-untyped-def]
     """Add the participants of a kind who were seen at the same visits to S."""
     n_visit, n_stratum, p = lay.n_visit, lay.n_stratum, lay.n_column - 1
@@ -274,7 +274,7 @@ def _add_to_strata(cell, seen, own, column, n_cov, lay, st, z):  # type: ignore[
             st.S[between, _at(p, p - n_cov + b)] += x
 
 
-@part
+@lane_kernel
 def _block_to_strata(cell, seen, own, lay, st, hit):  # type: ignore[no-untyped-def]
     """Add the participants of a cell who were seen at the same visits to N and M of its block; own: their moments."""
     block, x, row, M = lay.cell_block[cell], lay.cell_x[cell], lay.cell_row[cell], st.M
@@ -313,7 +313,7 @@ def _block_to_strata(cell, seen, own, lay, st, hit):  # type: ignore[no-untyped-
             st.N[between, hit[0, h], place, block] += total * hit[1, h] / n
 
 
-@part
+@lane_kernel
 def _within(lay, st):  # type: ignore[no-untyped-def]
     """Make the within strata total - between."""
     for s in range(st.rank.size):
@@ -341,7 +341,7 @@ def _pattern_index(seen, cls, st):  # type: ignore[no-untyped-def]
     return m
 
 
-@part
+@lane_kernel
 def _add_to_pairs(cell, seen, m, own, column, n_cov, lay, st, z):  # type: ignore[no-untyped-def]
     """The same for the general basis: element (t, s) of a pattern holds z_t z_s' + z_s z_t', and z_t z_t' for t = s."""
     n_visit, p = lay.n_visit, lay.n_column - 1
@@ -369,7 +369,7 @@ def _add_to_pairs(cell, seen, m, own, column, n_cov, lay, st, z):  # type: ignor
             st.S[b, _at(p, p)] += twice * own[more + s * n_visit + t]
 
 
-@part
+@lane_kernel
 def _block_to_pairs(cell, seen, m, own, lay, st):  # type: ignore[no-untyped-def]
     """N and M of the general basis, as _add_to_pairs."""
     n_visit, block, x, row = lay.n_visit, lay.cell_block[cell], lay.cell_x[cell], lay.cell_row[cell]

@@ -3,25 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from sim.lanes import compact, lane_kernel
-
-# For functions that allocate; all others are lane_kernels.  Without wrappers for calls from Python, which would take
-# most of the compilation.
-kernel: Any = njit(  # type: ignore[call-overload]
-    cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
-part: Any = njit(cache=True, error_model="numpy", _nrt=False, inline="always")  # type: ignore[call-overload]
-"""For what is called from one place: it becomes part of its caller before anything is compiled.
-
-Compilation goes over a function once for every level of calls above it.  So a fit is a few large functions of parts,
-called by one; no function is compiled for two types (a literal 0 is a type of its own: hence np.int64(0) for counters
-that are handed on), none twice as large for loops with many turns (`compact`), and slices are not assigned to.
-"""
 
 
 def _flat(typingctx: Any, array: Any) -> Any:

@@ -8,7 +8,7 @@ from numba import njit
 
 from sim.kernels import covariance, mixed_optimise
 from sim.kernels.mixed_accumulate import Moments, accumulate, accumulation_room
-from sim.kernels.mixed_algebra import clear, combine, copy, fill, part, sweep, unpack
+from sim.kernels.mixed_algebra import clear, combine, copy, fill, sweep, unpack
 from sim.kernels.mixed_inference import (
     BETWEEN_WITHIN,
     KENWARD_ROGER,
@@ -51,6 +51,7 @@ from sim.kernels.mixed_optimise import (
 )
 from sim.kernels.mixed_residual import marginal, natural_parameters, scaled_cholesky
 from sim.lanes import compact, lane_kernel
+from sim.records import Addressed
 from sim.trial import FAILED, OK, SINGULAR
 
 
@@ -98,6 +99,25 @@ class Room(NamedTuple):
     state: Float  # of the climb
 
 
+class Task(NamedTuple):
+    """All that _fit_from works on."""
+
+    y: Float  # (R, N, T)
+    observed: Bool  # (R, N, T) or (1, N, T)
+    covariate: Float  # (R, N, c)
+    contrast: Float  # (Q, p)
+    joint: Float  # rows of all joint tests
+    joint_start: Int
+    lay: Layout
+    climb: covariance.Table
+    other: covariance.Table  # of inference, if it is not made in the parameters of the climb
+    opt: Options
+    room: Room
+    st: Statistics
+    wk: Work
+    results: Results
+
+
 # What an evaluation of the likelihood is for.
 _KNOWN, _CLIMB, _FINAL = 0, 1, 2
 
@@ -123,7 +143,7 @@ def fit_batch(
     )
     room = Room(
         accumulation_room(lay, n_cov),
-        climbing_room.py_func(m),
+        climbing_room(m),
         inference_room(p, m, Q, int(np.diff(joint_start).max(initial=0)), lay.n_block),
         np.zeros((n_row, p)),
         np.zeros(n_row),
@@ -134,9 +154,8 @@ def fit_batch(
     first, n_pattern = 0, 4
     while first < R:
         st, wk = _allocate(n_pattern, lay, climb, other)
-        first = _fit_from(
-            first, y, observed, covariate, contrast, joint, joint_start, lay, climb, other, opt, room, st, wk, results
-        )
+        task = Task(y, observed, covariate, contrast, joint, joint_start, lay, climb, other, opt, room, st, wk, results)
+        first = _fit_from(first, Addressed(task))
         n_pattern *= 2
     return results
 
@@ -153,15 +172,19 @@ def _allocate(n_pattern: int, lay: Layout, climb: covariance.Table, other: covar
 
 
 @njit(cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
-def _fit_from(  # type: ignore[no-untyped-def]
-    first, y, observed, covariate, contrast, joint, joint_start, lay, climb, other, opt, room, st, wk, results
-):
+def _fit_from(first, task):  # type: ignore[no-untyped-def]
     """Fit replicates from `first`, each on its own; returns their number, or the one that has too many patterns for st.
 
     Evaluation and derivatives are called from one place each, in a loop that knows what they are for: compilation time
     grows with the number of places.
     """
     compact()
+    y, observed, covariate, contrast, joint, joint_start = (
+        task.y, task.observed, task.covariate, task.contrast, task.joint, task.joint_start
+    )  # fmt: skip
+    lay, climb, other, opt, room, st, wk, results = (
+        task.lay, task.climb, task.other, task.opt, task.room, task.st, task.wk, task.results
+    )  # fmt: skip
     Q, m, fx = contrast.shape[0], opt.start.size, wk.fixed
     theta, point, d, state, inference = room.point[0], room.point[1], room.point[2], room.state, room.inference
     for i in range(first, y.shape[0]):
@@ -176,26 +199,26 @@ def _fit_from(  # type: ignore[no-untyped-def]
         _shifted(contrast, lay.ones, room.shift, room.row[:Q], room.constant[:Q])
         _shifted(joint, lay.ones, room.shift, room.row[Q:], room.constant[Q:])
         begin(state)
-        task, code = (_KNOWN if opt.known.size > 0 else _CLIMB), MOVED
-        copy(opt.known if task == _KNOWN else theta, point)
+        aim, code = (_KNOWN if opt.known.size > 0 else _CLIMB), MOVED
+        copy(opt.known if aim == _KNOWN else theta, point)
         while True:
-            is_natural = task == _KNOWN and opt.inference != 2  # or else the climb's parameters are the natural ones
-            table = other if is_natural or (task == _FINAL and opt.inference != 0) else climb
+            is_natural = aim == _KNOWN and opt.inference != 2  # or else the climb's parameters are the natural ones
+            table = other if is_natural or (aim == _FINAL and opt.inference != 0) else climb
             value = evaluate(point, opt.is_reml, table, lay, st, wk)
-            if task == _KNOWN:
+            if aim == _KNOWN:
                 if np.isfinite(value):
                     contrasts(room.row[:Q], room.constant, fx.inverse, fx.a, results.known[i])
-                task = _CLIMB
+                aim = _CLIMB
                 copy(theta, point)
                 continue
-            if task == _CLIMB:
+            if aim == _CLIMB:
                 code = accept(state, theta, point, d, value)
                 if code == REJECTED:
                     continue
                 if code != ACCEPTED:
                     break
             differentiate(point, opt.is_reml, table, lay, st, wk)
-            if task == _FINAL:
+            if aim == _FINAL:
                 break
             code = propose(state, theta, point, d, fx.score, fx.average, fx.observed, opt.bound, room.step)
             if code == MOVED:
@@ -210,7 +233,7 @@ def _fit_from(  # type: ignore[no-untyped-def]
             marginal(theta, climb, sigma)
             if not vanished and opt.inference == 0:
                 break
-            task = _FINAL
+            aim = _FINAL
             if opt.inference == 0:
                 copy(theta, point)
             elif opt.inference == 1:
@@ -220,7 +243,7 @@ def _fit_from(  # type: ignore[no-untyped-def]
                 copy(theta[climb.begin.size :], point[climb.begin.size :])
         if code == DONE:
             table = other if opt.inference != 0 else climb
-            if task != _FINAL:
+            if aim != _FINAL:
                 copy(theta, point)
             if _infer(point, theta, table, lay, st, wk, opt, inference):
                 if opt.df == BETWEEN_WITHIN:
@@ -246,7 +269,7 @@ def _fit_from(  # type: ignore[no-untyped-def]
     return y.shape[0]
 
 
-@part
+@lane_kernel
 def _has_nan(A):  # type: ignore[no-untyped-def]
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
@@ -255,7 +278,7 @@ def _has_nan(A):  # type: ignore[no-untyped-def]
     return False
 
 
-@part
+@lane_kernel
 def _centre(y, observed, covariate, ones, shift):  # type: ignore[no-untyped-def]
     """A value of y and of each covariate to take from all, so that large means cost no digits."""
     clear(shift)
@@ -287,7 +310,7 @@ def _shifted(L, ones, shift, row, constant):  # type: ignore[no-untyped-def]
                 row[i, p - n_cov + b] -= total * shift[1 + b]
 
 
-@part
+@lane_kernel
 def _unshifted(ones, shift, a, inference, coefficient, spread):  # type: ignore[no-untyped-def]
     """Coefficients and their covariance before centring; a = -coefficients after it."""
     p, n_cov, covariance = coefficient.size, shift.size - 1, inference.covariance
@@ -311,7 +334,7 @@ def _unshifted(ones, shift, a, inference, coefficient, spread):  # type: ignore[
                 spread[i, j] = covariance[i, j] + change
 
 
-@part
+@lane_kernel
 def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
     """Fill NaN or infeasible entries of theta from the OLS residual variance; False if OLS is impossible."""
     r, n = lay.n_column, table.begin.size
@@ -343,7 +366,7 @@ def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
     return True
 
 
-@part
+@lane_kernel
 def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
     """Put factors that the climb took to within a millionth of a standard error of zero at zero; whether any."""
     vanished = False
@@ -355,7 +378,7 @@ def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
     return vanished
 
 
-@part
+@lane_kernel
 def _infer(point, theta, table, lay, st, wk, opt, room):  # type: ignore[no-untyped-def]
     """Into room: W, the inverse information, and the covariance of the coefficients; False if no information is usable.
 
@@ -381,7 +404,7 @@ def _infer(point, theta, table, lay, st, wk, opt, room):  # type: ignore[no-unty
     return True
 
 
-@part
+@lane_kernel
 def _between_within(seen, lay, opt, st, room):  # type: ignore[no-untyped-def]
     """df of each coefficient, see fit_mixed, into room.column_df."""
     has_block, met, level, p = lay.n_block > 0, room.met, room.level, room.level.size

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import add, clear, combine, multiply, part, scale, sweep, unpack
+from sim.kernels.mixed_algebra import add, clear, combine, multiply, scale, sweep, unpack
 from sim.kernels.mixed_layout import Bool, Float, Int
 from sim.kernels.mixed_likelihood import lane_combine, lane_product, subtract_gram
 from sim.kernels.mixed_residual import along_curvature, weighted_bends
@@ -126,7 +126,7 @@ def contrasts(contrast, constant, covariance, a, out):  # type: ignore[no-untype
         out[1, row] = np.sqrt(form(contrast[row], covariance, contrast[row]))
 
 
-@part
+@lane_kernel
 def contrast_df(method, contrast, fx, room):  # type: ignore[no-untyped-def]
     """Degrees of freedom of each contrast into the last row of room.out (3, Q)."""
     p, g, gradient = contrast.shape[1], room.g, room.vector[0]
@@ -224,7 +224,7 @@ def _combined_df(nu):  # type: ignore[no-untyped-def]
     return 2.0 * E / (E - q)
 
 
-@part
+@lane_kernel
 def _wald(rows, estimate, covariance, A, diagonal):  # type: ignore[no-untyped-def]
     """(L beta)'(L covariance L')^-1 L beta; A and diagonal are workspace."""
     q = rows.shape[0]
@@ -238,7 +238,7 @@ def _wald(rows, estimate, covariance, A, diagonal):  # type: ignore[no-untyped-d
     return -A[q, q]
 
 
-@part
+@lane_kernel
 def _kenward_roger_f(wald, G, W, C_k, t):  # type: ignore[no-untyped-def]
     """Scaled F of Kenward and Roger 1997, section 3, with the guards of pbkrtest."""
     q, m = G.shape[0], W.shape[0]
@@ -270,7 +270,7 @@ def _kenward_roger_f(wald, G, W, C_k, t):  # type: ignore[no-untyped-def]
     return scale * wald / q, float(q), ddf
 
 
-@part
+@lane_kernel
 def _jacobi(n, A, P):  # type: ignore[no-untyped-def]
     """Eigenvalues of the symmetric A (n, n) on its diagonal; eigenvectors in columns of P, the identity at first."""
     for _ in range(60):
@@ -351,7 +351,7 @@ def _in_basis(x, lay, st, wk):  # type: ignore[no-untyped-def]
     subtract_gram(0.5, bk.N_k, bk.Q, lay, wk.fixed.packed)
 
 
-@part
+@lane_kernel
 def _block_bends(W, n_residual, lay, wk):  # type: ignore[no-untyped-def]
     """Add the blocks' own part of sum W_kl C_kl: -2 P_k'D P_l, C_kg, C_gh, packed."""
     bk, start = wk.blocks, lay.term_start

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import clear, combine, copy, dot, flat, multiply, pack_twice, part, sweep, unpack
+from sim.kernels.mixed_algebra import clear, combine, copy, dot, flat, multiply, pack_twice, sweep, unpack
 from sim.kernels.mixed_residual import bends, slopes, weigh
 from sim.lanes import LANES, across, compact, every, everywhere, fma, lane_kernel, load, log, store
 
@@ -146,7 +146,7 @@ def evaluate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untyped-def
     return st.total[0] * np.log(2.0 * np.pi) + log_v + quadratic
 
 
-@part
+@lane_kernel
 def _woodbury(theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """D, F, T, H, Q of all blocks; subtracts N'GH from C and returns the sum of log|I + M G|."""
     M, D, F, g = bk.M, bk.D, bk.F, bk.g
@@ -221,7 +221,7 @@ def differentiate(theta, is_reml, table, lay, st, wk):  # type: ignore[no-untype
     _fixed_effects(phi, trace, lay, fx)
 
 
-@part
+@lane_kernel
 def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
     """What the fixed effects add: score, and the parts of the information in Phi C_k and h."""
     p, m = lay.n_column - 1, trace.size
@@ -257,7 +257,7 @@ def _fixed_effects(phi, trace, lay, fx):  # type: ignore[no-untyped-def]
             fx.average[other, k] = fx.average[k, other]
 
 
-@part
+@lane_kernel
 def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
     """Of the random terms: C_g, (log|V|)_g and the blocks' part of the information; leaves T, Y, J, eta."""
     q, lanes = bk.M.shape[0], bk.M.shape[2]
@@ -299,7 +299,7 @@ def _random_terms(phi, trace, lay, fx, bk):  # type: ignore[no-untyped-def]
             fx.average[k, m - lay.n_term + other] = 0.5 * across(bend)
 
 
-@part
+@lane_kernel
 def _residual_term(k, theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """Of one parameter of R: the blocks' part of C_k and of (log|V|)_k (returned), P_k, its information with g."""
     m, start, FM, P, FP = fx.score.size, lay.term_start, bk.FM[k], bk.P[k], bk.FP[k]
@@ -318,7 +318,7 @@ def _residual_term(k, theta, lay, st, res, fx, bk):  # type: ignore[no-untyped-d
     return lane_dot(bk.D, bk.M_k[k])
 
 
-@part
+@lane_kernel
 def _of_basis(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """Completes C_k; M_k, P_k, F M_k, P_k Phi and P_k a."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]
@@ -340,7 +340,7 @@ def _of_basis(k, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     _times_shared(P, bk.a, bk.pi[k])
 
 
-@part
+@lane_kernel
 def _of_scalar(k, share, theta, lay, fx, bk):  # type: ignore[no-untyped-def]
     """The same where R = I / w and share = dlog w / dtheta_k: R_k is a multiple of R, so that nothing is multiplied.
 
@@ -370,7 +370,7 @@ def _scaled(x, A, out):  # type: ignore[no-untyped-def]
         store(o, x * load(a, z), z)
 
 
-@part
+@lane_kernel
 def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     """tr(Phi U_b) + tr(D M_b) and a'U_b a of each basis element."""
     if res.weight.size == 1:  # of its only parameter, C_k = dw/dtheta_k U
@@ -419,7 +419,7 @@ def _basis(phi, lay, st, res, fx, bk):  # type: ignore[no-untyped-def]
     _along_basis(n_b, lay, st, bk, res.along)
 
 
-@part
+@lane_kernel
 def _along_basis(n_b, lay, st, bk, out):  # type: ignore[no-untyped-def]
     """Add to out the products of bk.wide with N_b and of bk.square with M_b."""
     for b in range(n_b):
@@ -427,7 +427,7 @@ def _along_basis(n_b, lay, st, bk, out):  # type: ignore[no-untyped-def]
             out[b] += lane_dot(bk.wide, st.N[b]) + lane_dot(bk.square, st.M[b])
 
 
-@part
+@lane_kernel
 def _residual_pairs(n_residual, lay, fx, bk):  # type: ignore[no-untyped-def]
     """The blocks' own part of the information of pairs of parameters of R."""
     q, A, lanes = bk.M.shape[0], lay.n_active, bk.M.shape[2]

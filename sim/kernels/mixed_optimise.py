@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.kernels.mixed_algebra import copy, kernel, sweep
+from sim.kernels.mixed_algebra import copy, sweep
 from sim.lanes import compact, lane_kernel
 
 # What accept and propose answer.
@@ -46,8 +46,7 @@ class Room(NamedTuple):
     free: npt.NDArray[np.bool_]  # (m,)
 
 
-@kernel
-def climbing_room(m):  # type: ignore[no-untyped-def]
+def climbing_room(m: int) -> Room:
     """Arrays that one climb over m parameters works in; see Room for their shapes."""
     return Room(
         np.zeros((m, m)),
@@ -98,6 +97,7 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
     compact()
     ready = False
     for attempt in range(0 if climb[LAST] < 1.0 else 1, 6):
+        raised = 1e-3 if attempt == 3 else 1e-1 if attempt == 4 else 10.0
         if not ready:
             for k in range(theta.size):
                 for l in range(theta.size):  # noqa: E741
@@ -110,7 +110,7 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
                 if bound[k] == FACTOR and attempt > 0:
                     room.information[k, k] = max(room.information[k, k], observed[k, k])
                 if attempt > 2:
-                    room.information[k, k] = abs(average[k, k]) + 10.0 ** (2 * attempt - 9) * abs(observed[k, k])
+                    room.information[k, k] = abs(average[k, k]) + raised * abs(observed[k, k])
             ready = _step(theta, score, bound, d, room)
     decrement = 0.0
     for k in range(theta.size):

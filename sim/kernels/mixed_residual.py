@@ -6,7 +6,7 @@ General: element (m, t, s) is the entry t, s of R_m^-1, m a class and a pattern 
 
 import numpy as np
 
-from sim.kernels.mixed_algebra import add, clear, copy, multiply, part, sweep
+from sim.kernels.mixed_algebra import add, clear, copy, multiply, sweep
 from sim.lanes import compact, lane_kernel
 
 
@@ -47,7 +47,7 @@ def stratum_slope(k, s, lay):  # type: ignore[no-untyped-def]
     return 1.0 if s // lay.n_stratum == k else 0.0
 
 
-@part
+@lane_kernel
 def weigh(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     """Fill the weights w_b; returns log|R|, NaN if R is not positive definite."""
     log_r = 0.0
@@ -141,7 +141,7 @@ def _trace_with_derivative(k, c, A, table, values):  # type: ignore[no-untyped-d
     return total
 
 
-@part
+@lane_kernel
 def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
     """dw_b / dtheta_k and dlog|R| / dtheta_k at the theta of the last call of weigh."""
     n = table.begin.size
@@ -165,7 +165,7 @@ def slopes(theta, table, lay, st, res):  # type: ignore[no-untyped-def]
             res.log_slope[k] += st.rank[m] * _trace_with_derivative(k, c, inverse, table, res.first)
 
 
-@part
+@lane_kernel
 def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-def]
     """Add what second derivatives of w_b and log|R| give: 1/2 [sum w_kl (fixed + along) + log|R|_kl].
 
@@ -220,7 +220,7 @@ def bends(table, lay, st, res, average, observed):  # type: ignore[no-untyped-de
             average[k, l] += 0.25 * x
 
 
-@part
+@lane_kernel
 def weighted_bends(W, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     """out[b] = sum_kl W_kl d2w_b, leaving out the second derivatives of Sigma."""
     n = table.begin.size
@@ -258,7 +258,7 @@ def _add_entry(x, place, E):  # type: ignore[no-untyped-def]
         E[s, t] += x
 
 
-@part
+@lane_kernel
 def along_curvature(W, theta, table, lay, st, res, out):  # type: ignore[no-untyped-def]
     """out[b] = -(R^-1 E R^-1)_b with E = sum_kl W_kl d2Sigma in the linked parameters of second-order Kenward-Roger.
 

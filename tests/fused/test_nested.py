@@ -6,7 +6,8 @@ from nested_trial import layout, model, scores, sums
 from numba import njit
 from reference.dense_mixed import DenseMixed, linear
 
-from sim.fused.nested import simulate, tally
+from sim.fused.nested import tally, trial
+from sim.fused.task import Asked
 from sim.kernels.lanes_climb import (
     DF_OBSERVED,
     ESTIMATE,
@@ -30,44 +31,43 @@ def tally_block(w, visits, layout, model, replicate, sums, seen):
     tally(w, 0, visits, layout, model, load(replicate, 0), sums, seen)
 
 
-def fit(replicate, trial, truth, term, start, max_iteration=50):
-    """simulate() with the arms' cell means free and random terms (visit, unit, district)."""
+def fit(replicate, design, truth, term, start, max_iteration=50):
+    """Trials with the arms' cell means free and random terms (visit, unit, district)."""
     m, p = 2 + sum(term), 2 * T
-    nested = Nested(tuple(range(T)), CELL, trial.kind, trial.district, p, np.arange(p), *term, m)
+    nested = Nested(tuple(range(T)), CELL, design.kind, design.district, p, np.arange(p), *term, m)
     bound = np.array([POSITIVE] + [NONNEGATIVE] * (m - 1))
-    count, wanted = np.repeat(np.diff(trial.start)[:, None] / T, T, 1), np.ones(N_RESULT, bool)
+    count, wanted = np.repeat(np.diff(design.start)[:, None] / T, T, 1), np.ones(N_RESULT, bool)
     block = np.asarray(replicate, np.uint64).reshape(-1, LANES)
-    results, seen = simulate(
-        block, trial, truth, nested, places(T, p, m), count, C, bound, np.array(start, float), wanted, max_iteration
-    )
+    asked = Asked(C, bound, np.array(start, float), wanted, max_iteration)
+    results, seen = trial(design, truth, nested, places(T, p, m), count).fit(block, asked)
     return *results, seen
 
 
-def dense(trial, truth, replicate, term):
+def dense(design, truth, replicate, term):
     """The textbook twin of one replicate."""
-    y, observed = (x[0] for x in scores(trial, truth, np.array([replicate])))
+    y, observed = (x[0] for x in scores(design, truth, np.array([replicate])))
     person, visit = np.nonzero(observed)
-    unit = np.repeat(np.arange(trial.kind.size), np.diff(trial.start))[person]
+    unit = np.repeat(np.arange(design.kind.size), np.diff(design.start))[person]
 
     def same(x):
         return (x[:, None] == x).astype(float)
 
-    options = (same(unit) * same(visit), same(unit), same(trial.district[unit]))
+    options = (same(unit) * same(visit), same(unit), same(design.district[unit]))
     V = [np.eye(len(person)), same(person)] + [x for x, has in zip(options, term, strict=True) if has]
-    return DenseMixed(y[observed], np.eye(2 * T)[CELL[trial.kind[unit], visit]], linear(np.array(V)))
+    return DenseMixed(y[observed], np.eye(2 * T)[CELL[design.kind[unit], visit]], linear(np.array(V)))
 
 
 @pytest.mark.parametrize("slope", [0.0, -0.6])
 def test_tally_against_sums_of_arrays(slope):
-    trial, truth, replicate = layout(), model(slope=slope), np.arange(LANES) + 40
-    found = Sums(*(np.full((trial.kind.size, T, LANES), np.nan) for _ in range(3)), np.full((1 + T, LANES), np.nan))
+    design, truth, replicate = layout(), model(slope=slope), np.arange(LANES) + 40
+    found = Sums(*(np.full((design.kind.size, T, LANES), np.nan) for _ in range(3)), np.full((1 + T, LANES), np.nan))
     seen, block = np.full((2, T, LANES), np.nan), replicate.astype(np.uint64)[None]
-    tally_block(np.empty((3 * T, LANES)), tuple(range(T)), trial, truth, block, found, seen)
-    y, is_seen = scores(trial, truth, replicate)
-    kind = np.repeat(trial.kind, np.diff(trial.start))
+    tally_block(np.empty((3 * T, LANES)), tuple(range(T)), design, truth, block, found, seen)
+    y, is_seen = scores(design, truth, replicate)
+    kind = np.repeat(design.kind, np.diff(design.start))
     for k in (0, 1):
         np.testing.assert_array_equal(seen[k].T, is_seen[:, kind == k].sum(1))
-    for a, b in zip(found, sums(trial, y, is_seen), strict=True):
+    for a, b in zip(found, sums(design, y, is_seen), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -82,11 +82,11 @@ START = {
 
 @pytest.mark.parametrize("term", START)
 def test_maximum_and_inference_against_slow_version(term):
-    trial, truth, replicate = layout(), model(slope=-0.6), np.arange(LANES)
-    result, variance, criterion, is_done, *_ = fit(replicate, trial, truth, term, START[term])
+    design, truth, replicate = layout(), model(slope=-0.6), np.arange(LANES)
+    result, variance, criterion, is_done, *_ = fit(replicate, design, truth, term, START[term])
     assert is_done.all()
     for r in replicate:
-        twin, theta = dense(trial, truth, r, term), variance[r]
+        twin, theta = dense(design, truth, r, term), variance[r]
         score, free = twin.score(theta), theta > 0.0
         information = twin.information(theta)[np.ix_(free, free)]
         assert (
@@ -101,19 +101,19 @@ def test_maximum_and_inference_against_slow_version(term):
 
 @pytest.mark.parametrize("term", START)
 def test_a_replicate_does_not_depend_on_its_companions(term):
-    trial, truth = layout(), model()
+    design, truth = layout(), model()
     replicate = np.arange(3 * LANES)
     order = np.random.default_rng(5).permutation(replicate)
-    whole, mixed = (fit(r, trial, truth, term, START[term]) for r in (replicate, order))
+    whole, mixed = (fit(r, design, truth, term, START[term]) for r in (replicate, order))
     for a, b in zip(whole, mixed, strict=True):
         assert np.array_equal(a[order], b, equal_nan=a.dtype.kind == "f")
 
 
 def test_too_few_iterations_fail_alone():
-    trial, truth, term, replicate = layout(), model(), (False, True, False), np.arange(4 * LANES)
-    enough = fit(replicate, trial, truth, term, START[term])
+    design, truth, term, replicate = layout(), model(), (False, True, False), np.arange(4 * LANES)
+    enough = fit(replicate, design, truth, term, START[term])
     most = int(np.median(enough[4]))
-    result, variance, criterion, is_done, *_ = fit(replicate, trial, truth, term, START[term], most)
+    result, variance, criterion, is_done, *_ = fit(replicate, design, truth, term, START[term], most)
     assert 0 < is_done.sum() < is_done.size
     assert np.array_equal(is_done, enough[4] <= most)
     assert (
@@ -131,12 +131,12 @@ def test_start_at_which_nothing_is_defined_fails():
 
 def test_known_variances_against_generalised_least_squares():
     """At the starting variances, without dropout and with one visit pattern: the difference of the arms' means."""
-    term, trial, truth, replicate = (False, True, False), layout(), model(dropout=0.0), np.arange(LANES)
+    term, design, truth, replicate = (False, True, False), layout(), model(dropout=0.0), np.arange(LANES)
     e, v, u = START[term]
-    result = fit(replicate, trial, truth, term, START[term])[0]
-    y = scores(trial, truth, replicate)[0][..., -1].reshape(LANES, trial.kind.size, -1).mean(2)
+    result = fit(replicate, design, truth, term, START[term])[0]
+    y = scores(design, truth, replicate)[0][..., -1].reshape(LANES, design.kind.size, -1).mean(2)
     difference = y[:, 1::2].mean(1) - y[:, ::2].mean(1)
-    size = np.diff(trial.start)[0]
+    size = np.diff(design.start)[0]
     np.testing.assert_allclose(result[:, 0, KNOWN_ESTIMATE], difference, atol=1e-12)
-    variance = 2 / (trial.kind.size / 2) * (u + (e + v) / size)
+    variance = 2 / (design.kind.size / 2) * (u + (e + v) / size)
     np.testing.assert_allclose(result[:, 0, KNOWN_STANDARD_ERROR] ** 2, variance, rtol=1e-12)

@@ -63,7 +63,7 @@ def spread(case: Case, *, trained: float = 1.0) -> Scores:
 
 def drawn(hot: Hot) -> tuple[Any, Any]:
     """The scores that the lanes draw (R, N, T), and who is seen."""
-    layout, model = hot.before[:2] if hot.before[0].__class__ is not tuple else hot.before[1:3]
+    layout, model = hot.trial.given.layout, hot.trial.given.model
     return scores(layout, model, REPLICATE)
 
 
