@@ -326,8 +326,7 @@ def _run(
     try:
         with sigterm_as_interrupt(), progress(scenario.name, quiet=quiet) as tell:
             result = run_job(scenario, store, executor, tell, new_run=new_run, extend=extend, mcse=mcse)
-            if result.n_computed:
-                _draw(result, store.folder)
+            _draw(result, store.folder)
             return result
     except Stopped as stopped:
         _show_partial(stopped.partial, output, quiet=quiet)
@@ -341,13 +340,17 @@ def _run(
 
 
 def _draw(result: Result, folder: Path) -> None:
-    from sim.report.consort import consort_figure
-    from sim.report.figures import power_figure
+    """The pictures that are not there; those of other replicates went when these were begun."""
+    if result.scenario.has_control and not (folder / "power.svg").exists():
+        from sim.report.figures import power_figure
 
-    if result.scenario.has_control:
         power_figure(result, folder)
     for name in result.scenario.file.designs:
-        consort_figure(result, name, folder / f"flow_{name}.svg")
+        path = folder / f"flow_{name}.svg"
+        if not path.exists():
+            from sim.report.consort import consort_figure
+
+            consort_figure(result, name, path)
 
 
 def _executor(address: str | None, tls: str | None, workers: int, *, insecure: bool) -> Executor:

@@ -19,6 +19,8 @@ from sim.run.tables import TABLES, Result, evaluate, evaluate_design, together
 from sim.scenario.load import Scenario
 
 Progress = Callable[[int, int], None]
+PICTURES = ("*.svg", "*.png")
+"""What others draw of the tables, and draw again when there are new ones."""
 PARTIAL, PARTIAL_SECONDS = "summary.partial.csv", 3.0
 """The summary of a run that was told to stop, and the seconds there are for it: five later the run must be gone."""
 
@@ -91,6 +93,7 @@ def _stage(scenario: Scenario, store: Store, executor: Executor, progress: Progr
     store.write_manifest("partial")
     aloud = f"resumed: {n_there} of {len(blocks)} blocks are there" if n_there else ""
     store.journal.note("resumed" if n_there else "started", aloud, blocks=len(blocks), missing=len(missing))
+    store.forget(*PICTURES)
     began = time.perf_counter()
     _compute(scenario, store, executor, missing, len(blocks), progress)
     result = evaluate(_as_far_as(scenario, store), store.stored(), len(missing), executor.workers)

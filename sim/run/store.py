@@ -139,9 +139,11 @@ class Store:
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         self._write(self.folder / name, table_text(table).encode())
 
-    def forget(self, name: str) -> None:
-        """A file of the folder that is out of date, if it is there."""
-        (self.folder / name).unlink(missing_ok=True)
+    def forget(self, *patterns: str) -> None:
+        """Files of the folder that are out of date, as far as they are there."""
+        for pattern in patterns:
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def read_table(self, name: str) -> pd.DataFrame:
         """A table as it was written, to the last bit."""
@@ -227,13 +229,11 @@ class Store:
         self.manifest_path.unlink(missing_ok=True)
         for kind in KINDS:
             shutil.rmtree(self.folder / kind, ignore_errors=True)
-        for path in (*self.folder.glob("*.csv"), *self.folder.glob("*.svg"), *self.folder.glob("*.png")):
-            path.unlink()
+        self.forget("*.csv", "*.svg", "*.png")
 
     def _sweep(self) -> None:
         """Finds the blocks that are there; what a run that was killed had half written goes."""
-        for path in self.folder.glob(".*.tmp"):
-            path.unlink()
+        self.forget(".*.tmp")
         for kind in KINDS:
             self._there[kind] = {}
             for entry in os.scandir(self.folder / kind):
