@@ -226,10 +226,14 @@ def _dates(scan: str, step: str) -> list[date]:
     return dates_between(first, last, timedelta(days=days))
 
 
-def _n_worker(workers: str) -> int:
+def _check_workers(workers: str) -> None:
     if workers != "auto" and not (workers.isdigit() and int(workers) > 0):
         message = f"found {workers!r}; a number of processes or 'auto' is needed"
         raise typer.BadParameter(message, param_hint="--workers")
+
+
+def _n_worker(workers: str) -> int:
+    _check_workers(workers)
     from sim.run.local import n_worker
 
     return n_worker(workers)
@@ -279,10 +283,10 @@ def run(
 
     Interrupted, it keeps every finished block; the same command goes on from there. With more replicates it adds them.
     """
-    n_worker = _n_worker(workers)
+    _check_workers(workers)
     if replicates is not None and mcse is not None:
         raise typer.BadParameter("it chooses the number of replicates: leave --replicates out", param_hint="--mcse")
-    executor = _executor(dask, dask_tls, n_worker, insecure=dask_insecure)
+    executor = _executor(dask, dask_tls, workers, insecure=dask_insecure)
     from sim.run.stopping import FIRST
     from sim.run.store import Store
     from sim.scenario.load import read_scenario
@@ -303,9 +307,9 @@ def run(
     say = _say_nothing if quiet else partial(typer.echo, err=True)
     store = Store(out or Path("results") / scenario.name, scenario, say)
     if dry_run:
-        _show_estimate(scenario, n_worker, mcse, output)
+        _show_estimate(scenario, executor.workers, mcse, output)
         return
-    _ask(scenario, store.folder, n_worker, budget, yes=yes)
+    _ask(scenario, store.folder, executor, budget, yes=yes)
     began = time.perf_counter()
     if not quiet:
         _announce_compilation()
@@ -353,7 +357,7 @@ def _draw(result: Result, folder: Path) -> None:
             consort_figure(result, name, path)
 
 
-def _executor(address: str | None, tls: str | None, workers: int, *, insecure: bool) -> Executor:
+def _executor(address: str | None, tls: str | None, workers: str, *, insecure: bool) -> Executor:
     """Where blocks are computed: here, or by a Dask scheduler that nobody can listen to."""
     from sim.run.local import Local
 
@@ -373,23 +377,25 @@ def _executor(address: str | None, tls: str | None, workers: int, *, insecure: b
         )
         raise typer.BadParameter(message, param_hint="--dask")
     if tls is None:
-        return Dask(address, workers)
+        return Dask(address, _n_worker(workers))
     files = [Path(part) for part in tls.split(",")]
     if len(files) != 3 or not all(path.is_file() for path in files):
         raise typer.BadParameter(f"found {tls!r}; three files: CA,CERT,KEY", param_hint="--dask-tls")
-    return Dask(address, workers, Tls(*files))
+    return Dask(address, _n_worker(workers), Tls(*files))
 
 
-def _ask(scenario: Scenario, folder: Path, workers: int, budget: float, *, yes: bool) -> None:
+def _ask(scenario: Scenario, folder: Path, executor: Executor, budget: float, *, yes: bool) -> None:
     """Ask before a run that takes more than the budget, on a terminal; refuse it elsewhere."""
     from sim.errors import TooLarge
     from sim.run.pilot import LONG, guess, measure, obstacle
 
     if yes:
         return
-    estimate, limit = guess(scenario, workers), budget * 3600
+    estimate, limit = guess(scenario, 1), budget * 3600
+    if estimate.seconds > LONG:
+        estimate = guess(scenario, executor.workers)
     if LONG < estimate.seconds < 1000 * limit:
-        estimate = measure(scenario, workers)
+        estimate = measure(scenario, executor.workers)
     why = obstacle(estimate, folder, limit)
     if not why:
         return
@@ -637,10 +643,13 @@ def _judge_failures(rate: float, *, allowed: bool) -> None:
     if rate > STOP_FAILURES and not allowed:
         raise TooManyFailures(
             f"up to {rate:.1%} of the fits of a cell failed, more than {STOP_FAILURES:.0%}: its power is no headline. "
-            "See n_failed in summary.csv; --allow-failures accepts it."
+            "failures.csv has the commands that replay them; --allow-failures accepts it."
         )
     if rate > WARN_FAILURES:
-        typer.echo(f"warning: up to {rate:.1%} of the fits of a cell failed; see n_failed in summary.csv", err=True)
+        typer.echo(
+            f"warning: up to {rate:.1%} of the fits of a cell failed; see failures.csv, with the commands that replay them",
+            err=True,
+        )
 
 
 def _check_name(option: str, name: str, known: list[str]) -> None:

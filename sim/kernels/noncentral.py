@@ -19,7 +19,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.optimize import brentq
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +86,8 @@ def t_ncp(x: float, df: float, probability: float) -> float:
     spread = 10.0 * np.sqrt(1.0 + x * x / (2.0 * df))
     low = _expand(excess, x, -spread, is_found=lambda value: value >= 0)
     high = _expand(excess, x, spread, is_found=lambda value: value <= 0)
+    from scipy.optimize import brentq  # a sixth of a second, which most commands need not spend
+
     return float(brentq(excess, low, high, xtol=1e-12))
 
 
@@ -104,6 +105,8 @@ def f_ncp(x: float, df1: float, df2: float, probability: float) -> float:
     if excess(0.0) <= 0.0:
         return 0.0
     high = _expand(excess, 0.0, df1 * x + 10.0, is_found=lambda value: value <= 0)
+    from scipy.optimize import brentq
+
     return float(brentq(excess, 0.0, high, xtol=1e-12))
 
 

@@ -34,7 +34,7 @@ def headline_measure(result: Result) -> str:
 
 
 def _measure(result: Result, measure: str, **where: str) -> pd.DataFrame:
-    table = result.summary[result.summary["measure"] == measure]
+    table = result.by_measure.get(measure, result.summary[:0])
     for column, value in where.items():
         table = table[table[column] == value]
     return table

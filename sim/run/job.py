@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import pandas as pd
@@ -13,12 +14,15 @@ from sim.errors import WorkersLost
 from sim.run.blocks import Block
 from sim.run.journal import Journal
 from sim.run.packed import Packed
+from sim.run.replay import failures
 from sim.run.stopping import calendars_bind, largest_error, next_replicates
 from sim.run.store import Store, Stored
 from sim.run.tables import TABLES, Result, evaluate, evaluate_design, together
 from sim.scenario.load import Scenario
 
 Progress = Callable[[int, int], None]
+FAILURES, MOST_FAILURES = "failures.csv", 1000
+"""Where fits that failed are listed, and how many of them: the summary counts all."""
 PICTURES = ("*.svg", "*.png")
 """What others draw of the tables, and draw again when there are new ones."""
 PARTIAL, PARTIAL_SECONDS = "summary.partial.csv", 3.0
@@ -26,9 +30,11 @@ PARTIAL, PARTIAL_SECONDS = "summary.partial.csv", 3.0
 
 
 class Executor(Protocol):
-    """Where blocks are computed. `workers` : processes of this machine, for the tables."""
+    """Where blocks are computed."""
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """Processes of this machine, for the tables."""
 
     def blocks(self, scenario: Scenario, blocks: list[Block], journal: Journal) -> Iterator[Packed]:
         """The blocks as they are finished, in any order."""
@@ -99,7 +105,9 @@ def _stage(scenario: Scenario, store: Store, executor: Executor, progress: Progr
     result = evaluate(_as_far_as(scenario, store), store.stored(), len(missing), executor.workers)
     for name in TABLES:
         store.write_table(f"{name}.csv", getattr(result, name))
-    store.forget(PARTIAL)
+    store.forget(PARTIAL, FAILURES)
+    if len(failed := _failures(scenario, store.stored())):
+        store.write_table(FAILURES, failed)
     seconds = round(time.perf_counter() - began, 1)
     done = {"content": store.content(), "tables": _table_sums(store), "timing": {"seconds": seconds}}
     store.write_manifest("complete", **done)
@@ -141,6 +149,17 @@ def _finished(scenario: Scenario, store: Store) -> Result | None:
 def _as_far_as(scenario: Scenario, store: Store) -> Scenario:
     """The scenario with as many replicates as the folder is to hold."""
     return scenario.with_changes(replicates=store.n_replicate)
+
+
+def _failures(scenario: Scenario, stored: Stored) -> pd.DataFrame:
+    """The first fits that failed, each with the command that replays it."""
+    spans = chain.from_iterable(stored.failed(design) for design in scenario.file.designs)
+    found: list[pd.DataFrame] = []
+    for span in spans:
+        if sum(map(len, found)) >= MOST_FAILURES:
+            break
+        found.append(failures(scenario, span))
+    return pd.concat(found)[:MOST_FAILURES] if found else pd.DataFrame()
 
 
 def _table_sums(store: Store) -> dict[str, str]:

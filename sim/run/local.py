@@ -1,13 +1,13 @@
-"""Blocks in parallel processes of this machine. A process that dies costs what it was at, never the run."""
+"""Blocks in parallel processes of this machine. A process that dies costs what it was at, never the run.
+
+joblib is imported where it is used: a run that is finished already answers without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
-
-import joblib
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from sim.run.blocks import Block
 from sim.run.journal import Journal
@@ -21,9 +21,14 @@ T = TypeVar("T")
 class Local:
     """joblib's loky processes; with one worker, this process. work : what is done to a block."""
 
-    def __init__(self, workers: int, work: Callable[[Scenario, Block], Packed] = compute) -> None:
-        self.workers = workers
+    def __init__(self, workers: int | str, work: Callable[[Scenario, Block], Packed] = compute) -> None:
+        self._asked = str(workers)
         self.work = work
+
+    @cached_property
+    def workers(self) -> int:
+        """Processes; `auto` counts the cores when somebody needs to know."""
+        return n_worker(self._asked)
 
     def blocks(self, scenario: Scenario, blocks: list[Block], journal: Journal) -> Iterator[Packed]:
         """The blocks as they are finished; with one worker, in order.
@@ -34,6 +39,8 @@ class Local:
         if self.workers == 1:
             yield from (self.work(scenario, block) for block in blocks)
             return
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
         waiting, quarantine = dict.fromkeys(blocks), Quarantine(journal)
         while waiting:
             suspect = next((block for block in waiting if quarantine.deaths[block] >= ALONE_AFTER), None)
@@ -56,7 +63,9 @@ class Local:
 
     def close(self, *, at_once: bool = False) -> None:
         """End the processes: idle, they would keep their memory."""
-        if self.workers > 1:
+        if "workers" in vars(self) and self.workers > 1:
+            from joblib.externals.loky import get_reusable_executor
+
             get_reusable_executor().shutdown(wait=not at_once, kill_workers=at_once)
 
 
@@ -73,6 +82,8 @@ def in_processes(
     if workers == 1:
         yield from (function(*one) for one in arguments)
         return
+    import joblib
+
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         order = "generator" if in_order else "generator_unordered"
         tasks = (joblib.delayed(function)(*one) for one in arguments)
@@ -81,4 +92,8 @@ def in_processes(
 
 def n_worker(asked: str) -> int:
     """`auto` is the number of cores this process may use, those of its control group included."""
-    return int(joblib.cpu_count()) if asked == "auto" else int(asked)
+    if asked != "auto":
+        return int(asked)
+    from joblib.externals.loky import cpu_count
+
+    return int(cpu_count())

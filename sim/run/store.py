@@ -194,8 +194,10 @@ class Store:
             self._empty()
         found = self.manifest()
         self._refuse_another(found, extend=extend)
-        for kind in KINDS:
-            (self.folder / kind).mkdir(exist_ok=True)
+        for path in (self.folder / kind for kind in KINDS):
+            if path.is_symlink():
+                raise NotResumable(f"{path} is a link to {path.resolve()}: blocks are written to no other place.")
+            path.mkdir(exist_ok=True)
         self._sweep()
         self.extents = [int(n) for n in found.get("extents", [])]
         if self.extents and self.scenario.file.replicates < self.extents[-1]:
@@ -279,6 +281,10 @@ class Stored:
     def flow(self, design: str) -> Iterator[pd.DataFrame]:
         """Who was due and seen in every replicate, span by span."""
         return self._read("flow", design, None)
+
+    def failed(self, design: str) -> Iterator[pd.DataFrame]:
+        """The rows of fits that failed, span by span."""
+        return self._read("blocks", design, [("status", "==", "failed")])
 
     def _read(self, kind: str, design: str, only: Any) -> Iterator[pd.DataFrame]:
         for span in self.spans[design]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,11 @@ class Result:
     flow: pd.DataFrame
     n_computed: int
     n_replicate: dict[str, int]
+
+    @cached_property
+    def by_measure(self) -> dict[str, pd.DataFrame]:
+        """The rows of the summary, by their measure."""
+        return {str(measure): rows for measure, rows in self.summary.groupby("measure", sort=False)}
 
     @property
     def failure_rate(self) -> float:

@@ -119,7 +119,6 @@ def test_results_written_for_a_folder_of_another_name_do_not_leave_it(ran):
     assert not list(Path(elsewhere).iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason="the store follows a link that stands in place of its folder of blocks")
 def test_a_link_in_place_of_the_blocks_is_not_followed(tmp_path):
     """R23: a result folder from elsewhere may hold a link where the blocks go: nothing is written behind it."""
     scenario, out, elsewhere = write(tmp_path), tmp_path / "out", tmp_path / "elsewhere"
