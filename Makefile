@@ -1,16 +1,21 @@
 # Two commands do everything on a machine with Python >= 3.11 and make:
 #   make run    the power table of scenarios/crm_rwanda.yaml
 #   make test   the tests
+#   make test-reliability   the tests of docs/reliability.md in their full numbers
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test bench lint reference clean
+.PHONY: run test test-reliability bench lint reference clean
 run: $(READY)
 	$(BIN)/nexttrial run scenarios/crm_rwanda.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# Every repetition that docs/reliability.md counts: half an hour.
+test-reliability: $(READY)
+	$(BIN)/python -m pytest -m reliability
 
 bench: $(READY)
 	$(BIN)/python benchmarks/main_job.py

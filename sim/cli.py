@@ -647,7 +647,7 @@ def _judge_failures(rate: float, *, allowed: bool) -> None:
         )
     if rate > WARN_FAILURES:
         typer.echo(
-            f"warning: up to {rate:.1%} of the fits of a cell failed; see failures.csv, with the commands that replay them",
+            f"warning: up to {rate:.1%} of the fits of a cell failed; failures.csv has the commands that replay them",
             err=True,
         )
 
