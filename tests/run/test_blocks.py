@@ -24,7 +24,7 @@ def scenario():
 def test_blocks_cover_every_replicate_once():
     for n_replicate in (1, 3, 64, 2000, 5000):
         for n_calendar in (1, 3, 64):
-            blocks = blocks_of("d", n_replicate, n_calendar)
+            blocks = list(blocks_of("d", n_replicate, n_calendar))
             numbers = np.concatenate([b.replicate for b in blocks])
             assert np.array_equal(np.sort(numbers), np.arange(n_replicate))
             assert len({b.name for b in blocks}) == len(blocks)
