@@ -5,8 +5,11 @@ joblib is imported where it is used: a run that is finished already answers with
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from sim.run.blocks import Block
@@ -16,6 +19,8 @@ from sim.run.quarantine import ALONE_AFTER, Quarantine
 from sim.scenario.load import Scenario
 
 T = TypeVar("T")
+LOOK_SECONDS = 0.5
+"""How often a worker looks whether its parent is there."""
 
 
 class Local:
@@ -86,8 +91,26 @@ def in_processes(
 
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         order = "generator" if in_order else "generator_unordered"
-        tasks = (joblib.delayed(function)(*one) for one in arguments)
+        tasks = (joblib.delayed(_following)(os.getpid(), function, *one) for one in arguments)
         yield from joblib.Parallel(n_jobs=workers, return_as=order, batch_size=1)(tasks)
+
+
+def _following(parent: int, function: Callable[..., T], *one: Any) -> T:
+    """The function in a worker that ends when its parent does, also if that is killed and can tell nobody."""
+    _watch(parent)
+    return function(*one)
+
+
+@cache
+def _watch(parent: int) -> None:
+    """Look after the parent from now on."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def n_worker(asked: str) -> int:

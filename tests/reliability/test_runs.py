@@ -51,7 +51,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(whole, tmp_path, time
         process = start(path, out, "--workers", "2", *BOTH)
         assert wait_until(lambda out=out: n_block(out) > 0)
         time.sleep(luck.uniform(0.0, 4.0))
+        crew = children(process.pid)
         process.kill()
+        process.wait()
+        assert wait_until(lambda crew=crew: not any(map(is_alive, crew)), 10), "workers outlive their parent"
         process.communicate()
         stored = {p.name: p.stat().st_mtime_ns for p in (out / "blocks").glob("*.parquet")}
         code, text = finish(path, out, "--workers", "2", *BOTH)
