@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sim.analyses.matrices import strata_and_districts
-from sim.kernels.cluster_summary import cluster_summary
+from sim.kernels.cluster_summary import cluster_summary, n_between_clusters
 from sim.parts import ANALYSES, Part
 from sim.trial import Fit, Trial
 
@@ -15,7 +15,7 @@ from sim.trial import Fit, Trial
 @ANALYSES.register("cluster_summary")
 class ClusterSummary(Part):
     """Every village counts once (Student); with training groups, Welch's test of group means against untreated
-    individuals. District strata cost degrees of freedom.
+    individuals. Districts cost degrees of freedom, and so do strata where every cluster is of one.
 
     Reference: Hayes & Moulton 2017, Cluster Randomised Trials, 2nd edition, chapter 10.
     """
@@ -29,7 +29,7 @@ class ClusterSummary(Part):
         rest = strata_and_districts(allocation)
         contrast = allocation.contrast
         assert contrast.control is not None
-        villages = allocation.has_villages
+        is_compared = np.isin(allocation.arm, (contrast.treated, contrast.control))
         fit = cluster_summary(
             trial.y[:, :, -1],
             trial.observed[:, :, -1],
@@ -38,7 +38,7 @@ class ClusterSummary(Part):
             allocation.random_cluster,
             allocation.arm,
             (contrast.treated, contrast.control),
-            equal_variance=villages,
-            n_cluster_covariate=int(allocation.district.max()),
+            equal_variance=allocation.has_villages,
+            n_cluster_covariate=n_between_clusters(rest[is_compared], allocation.random_cluster[is_compared]),
         )
         return Fit(fit.estimate, fit.standard_error, fit.df, fit.status)

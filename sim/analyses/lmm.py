@@ -63,24 +63,27 @@ class Lmm(MixedPart):
         return Fit(fit.estimate[:, 0], fit.standard_error[:, 0], fit.df[:, 0], fit.status)
 
     def _fixed(self, allocation: Allocation, n_visit: int) -> tuple[Floats, Floats]:
-        """Columns (N, T, p): visits, arms by visit, strata, districts; and the contrast (p,)."""
+        """Columns (N, T, p): visits, [arms], arms by later visit, strata, districts; and the contrast (p,).
+
+        An arm difference at the first visit has a column of its own, as `nexttrial analyse` has it, since
+        `between-within` df depend on whether a column varies within participants.
+        """
         arms = arm_dummies(allocation)
         rest = strata_and_districts(allocation, districts=self.district == "fixed")
-        visit = np.eye(n_visit)
-        compared = visit[:, 1:] if self.baseline == "constrained" else visit
-        by_visit = np.einsum("na,tc->ntca", arms, compared).reshape(len(arms), n_visit, -1)
-        columns = np.concatenate(
-            [
-                np.broadcast_to(visit, (len(arms), n_visit, n_visit)),
-                by_visit,
-                np.broadcast_to(rest[:, None], (len(arms), n_visit, rest.shape[1])),
-            ],
-            axis=2,
-        )
-        weight = np.zeros(columns.shape[2])
-        at_final = slice(n_visit + by_visit.shape[2] - arms.shape[1], n_visit + by_visit.shape[2])
-        weight[at_final] = arm_contrast(allocation.contrast, len(allocation.arms))
-        return columns, weight
+        visit, weight = np.eye(n_visit), arm_contrast(allocation.contrast, len(allocation.arms))
+        later = np.einsum("na,tc->ntca", arms, visit[:, 1:]).reshape(len(arms), n_visit, -1)
+        at_final = np.zeros((n_visit - 1, len(weight)))
+        at_final[-1:] = weight
+        parts = [
+            (np.broadcast_to(visit, (len(arms), n_visit, n_visit)), np.zeros(n_visit)),
+            (np.repeat(arms[:, None], n_visit, axis=1), weight),
+            (later, at_final.ravel()),
+            (np.repeat(rest[:, None], n_visit, axis=1), np.zeros(rest.shape[1])),
+        ]
+        if self.baseline == "constrained":
+            del parts[1]
+        columns = np.concatenate([part for part, _ in parts], axis=2)
+        return columns, np.concatenate([weights for _, weights in parts])
 
     def has_random_districts(self, allocation: Allocation) -> bool:
         """Whether districts have a random intercept, which takes more than one district."""

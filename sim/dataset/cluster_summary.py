@@ -8,8 +8,8 @@ from sim.dataset.design_matrix import INTERCEPT, arm_pairs, fixed_effects, train
 from sim.dataset.read import Dataset
 from sim.dataset.request import Request
 from sim.dataset.result import Analysis, completed, failed, t_terms
-from sim.kernels.cluster_summary import cluster_summary
-from sim.trial import FAILED, Floats, Ints
+from sim.kernels.cluster_summary import cluster_summary, n_between_clusters
+from sim.trial import FAILED
 
 
 def cluster_means(data: Dataset, request: Request) -> Analysis:
@@ -17,9 +17,8 @@ def cluster_means(data: Dataset, request: Request) -> Analysis:
     first = fixed_effects(data, request, with_arm=False)
     cluster = training_group(data, request) if request.training_group else data.code("cluster")
     welch = request.welch or request.training_group is not None
-    n_between = _n_constant(first.x[:, 1:], cluster)
     is_adjusted = len(first.terms) > 1
-    arms, pairs = data.levels("arm"), arm_pairs(data, request)
+    arms, arm, pairs = data.levels("arm"), data.code("arm"), arm_pairs(data, request)
     fits = [
         cluster_summary(
             data.y[None],
@@ -27,12 +26,12 @@ def cluster_means(data: Dataset, request: Request) -> Analysis:
             first.x if is_adjusted else np.zeros((data.y.size, 0)),
             np.zeros((1, data.y.size, 0)),
             cluster,
-            data.code("arm"),
-            (arms.index(treated), arms.index(control)),
+            arm,
+            compared,
             equal_variance=not welch,
-            n_cluster_covariate=n_between,
+            n_cluster_covariate=n_between_clusters(first.x[np.isin(arm, compared)], cluster[np.isin(arm, compared)]),
         )
-        for treated, control in pairs
+        for compared in ((arms.index(treated), arms.index(control)) for treated, control in pairs)
     ]
     names = tuple(_name(pair, arms[0]) for pair in pairs)
     unit = "training group" if request.training_group else "cluster"
@@ -56,14 +55,3 @@ def cluster_means(data: Dataset, request: Request) -> Analysis:
 
 def _name(pair: tuple[str, str], control: str) -> str:
     return f"arm[{pair[0]}]" + (f" - arm[{pair[1]}]" if pair[1] != control else "")
-
-
-def _n_constant(x: Floats, cluster: Ints) -> int:
-    """How many columns do not vary within any cluster: they cost degrees of freedom between clusters."""
-    grouped = cluster >= 0
-    _, member = np.unique(cluster[grouped], return_inverse=True)
-    size = np.bincount(member)
-    return sum(
-        bool(np.allclose(column, (np.bincount(member, column) / size)[member], rtol=1e-9, atol=1e-12))
-        for column in x[grouped].T
-    )

@@ -7,7 +7,7 @@ clusters in an arm, m and s2 the mean and variance of their e_j, estimate = m1 -
     Student: se^2 = s2 (1/k1 + 1/k0), s2 = (SS1 + SS0)/df, df = k1 + k0 - 2 - q;
     Welch:   se^2 = v1 + v0, v = SS/(k nu), df = (v1 + v0)^2 / (v1^2/nu1 + v0^2/nu0), nu = k - 1 - q;
 
-q stage 1 terms vary only between clusters (strata included). They take their degrees of freedom from the sum of squares
+q dimensions of stage 1 vary only between clusters (strata included, see n_between_clusters). They take their degrees of freedom from the sum of squares
 SS, so SS is divided by what is left of them: dividing by k1 + k0 - 2 would make s2 too small. Under Welch an arm of
 individuals has no cluster to lose: its q is 0.
 """
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from sim.kernels.cross_products import BoolArray, DesignRows, FloatArray, IntArray, distinct_rows, fill_residual
 from sim.kernels.least_squares import fit_coefficient
 from sim.trial import FAILED, OK
+
+RANK_TOLERANCE = 1e-9  # share of a column's length
 
 
 class ClusterSummaryFit(NamedTuple):
@@ -52,7 +54,7 @@ def cluster_summary(
     cluster : (N,); -1 makes the participant a cluster of one, as untreated controls of a partially nested trial are.
     arm : (N,).  contrast_arm : (treated, control); participants of other arms enter neither stage.
     equal_variance : Student's t test; else Welch's, the one for a partially nested trial.
-    n_cluster_covariate : q, the stage 1 terms that vary only between clusters, strata included. Under Welch's test
+    n_cluster_covariate : q, as n_between_clusters counts it. Under Welch's test
     every arm of clusters loses all q, which errs on the side of caution where the other arm helps to estimate them.
     Raises ValueError if a cluster has participants in both arms.
     Status 2: stage 1 fails, df is not positive, an arm has no cluster (Welch: fewer than two), summaries do not vary.
@@ -85,6 +87,30 @@ def cluster_summary(
             (lost[0], lost[1]),
         )
     )
+
+
+def n_between_clusters(X: FloatArray, cluster: NDArray[np.int32]) -> int:
+    """q: dimensions of the columns X (N, p) that vary between clusters (N,) and within none; -1, no cluster, is left out.
+
+    rank of the columns less their means - rank of the columns less their cluster means. So a dummy that nobody or
+    everybody in a cluster has costs nothing, nor does one that follows from others; strata cost theirs where every
+    cluster is of one stratum.
+
+    >>> district, stratum = np.repeat([0.0, 1.0], 4), np.tile([0.0, 1.0], 4)
+    >>> n_between_clusters(np.stack([np.ones(8), district, stratum], axis=1), np.repeat([0, 1, 2, 3], 2))
+    1
+    """
+    is_member = cluster >= 0
+    label = np.unique(cluster[is_member], return_inverse=True)[1]
+    centred = X[is_member] - X[is_member].sum(axis=0) / max(label.size, 1)
+    length = np.linalg.norm(centred, axis=0)
+    varies = length > RANK_TOLERANCE * np.linalg.norm(X[is_member], axis=0)
+    if not varies.any():
+        return 0
+    unit = centred[:, varies] / length[varies]
+    mean = np.stack([np.bincount(label, column) for column in unit.T], axis=1) / np.bincount(label)[:, None]
+    ranks = [int(np.linalg.matrix_rank(part, tol=RANK_TOLERANCE)) for part in (unit, unit - mean[label])]
+    return ranks[0] - ranks[1]
 
 
 def _units(cluster: NDArray[np.int32], treated: BoolArray, is_compared: BoolArray) -> tuple[IntArray, BoolArray]:

@@ -184,12 +184,15 @@ def fit_mixed(
         has blocks - (1 + such columns) df, one constant within participants has participants - blocks - (such columns),
         any other, and the intercept, observations - participants - (such columns), where a missing level falls away
         (Pinheiro, Bates 2000, Mixed-Effects Models in S and S-PLUS, section 2.4.2; as in nlme), and a contrast the
-        least df of its coefficients; 'z' (infinite).
+        least df of its coefficients; the intercept counts as a column outermost, also where a full set of dummies
+        stands for it (nlme then gives its degree of freedom back to every level but that one); 'z' (infinite).
     boundary : a variance component estimated at zero leaves the Satterthwaite information ('drop', as lmerTest) or
         stays in it ('keep'); Kenward-Roger always keeps it, as pbkrtest.  'negative': components may be negative while
         the covariance of the data is positive definite.
     start, known : (m,) variances, in the order of MixedFit.variance, to start from (NaN = from the OLS residual
         variance); and at which known_estimate and known_standard_error are found.
+    Of random terms that coincide in the rows seen (every group left has a team of its own) a replicate knows only the
+    sum of the variances: the first stands for it, the others are held at zero, status 1.
     Variances are in squared units of y.  ValueError for shapes that disagree or unknown words.  A replicate that cannot
     be fitted (rank-deficient X, too few rows, no convergence, no usable information) has status 2 and NaN.
     References: Patterson, Thompson 1971, doi:10.1093/biomet/58.3.545; those of the header.

@@ -34,12 +34,13 @@ from sim.kernels.mixed_layout import (
     allocate_statistics,
     allocate_work,
 )
-from sim.kernels.mixed_likelihood import differentiate, evaluate
+from sim.kernels.mixed_likelihood import differentiate, evaluate, lane_combine, lane_dot
 from sim.kernels.mixed_optimise import (
     ACCEPTED,
     CLIMB_SIZE,
     DONE,
     FACTOR,
+    HELD,
     MOVED,
     POSITIVE,
     REJECTED,
@@ -97,6 +98,7 @@ class Room(NamedTuple):
     shift: Float  # (1 + c,) what centring takes from y and from the covariates
     point: Float  # (3, m) parameters, the next ones to try, the step
     state: Float  # of the climb
+    bound: Int  # (m,) Options.bound, HELD what this replicate cannot tell from another
 
 
 class Task(NamedTuple):
@@ -150,6 +152,7 @@ def fit_batch(
         np.zeros(1 + n_cov),
         np.zeros((3, m)),
         np.zeros(CLIMB_SIZE),
+        np.zeros(m, np.int64),
     )
     first, n_pattern = 0, 4
     while first < R:
@@ -194,8 +197,11 @@ def _fit_from(first, task):  # type: ignore[no-untyped-def]
         if not accumulate(y[i], seen, covariate[i], room.shift, lay, st, room.moments):
             return i
         copy(opt.start, theta)
+        copy(opt.bound, room.bound)
         if not _default_start(climb, lay, st, wk, theta):
             continue
+        if lay.n_term > 1:
+            _hold_repeated(lay, st, wk, theta, room.bound)
         _shifted(contrast, lay.ones, room.shift, room.row[:Q], room.constant[:Q])
         _shifted(joint, lay.ones, room.shift, room.row[Q:], room.constant[Q:])
         begin(state)
@@ -220,7 +226,7 @@ def _fit_from(first, task):  # type: ignore[no-untyped-def]
             differentiate(point, opt.is_reml, table, lay, st, wk)
             if aim == _FINAL:
                 break
-            code = propose(state, theta, point, d, fx.score, fx.average, fx.observed, opt.bound, room.step)
+            code = propose(state, theta, point, d, fx.score, fx.average, fx.observed, room.bound, room.step)
             if code == MOVED:
                 results.n_iteration[i] += 1
                 if results.n_iteration[i] <= opt.max_iteration:
@@ -245,11 +251,12 @@ def _fit_from(first, task):  # type: ignore[no-untyped-def]
             table = other if opt.inference != 0 else climb
             if aim != _FINAL:
                 copy(theta, point)
-            if _infer(point, theta, table, lay, st, wk, opt, inference):
+            if _infer(point, theta, table, lay, st, wk, opt, room.bound, inference):
                 if opt.df == BETWEEN_WITHIN:
                     _between_within(seen, lay, opt, st, inference)
                 contrasts(room.row[:Q], room.constant, inference.covariance, fx.a, inference.out)
-                contrast_df(opt.df, room.row[:Q], fx, inference)
+                # which coefficients a contrast has is a matter of the columns as they came, not of those centred
+                contrast_df(opt.df, contrast if opt.df == BETWEEN_WITHIN else room.row[:Q], fx, inference)
                 if not _has_nan(inference.out):
                     results.status[i] = OK
         if results.status[i] != OK:
@@ -264,7 +271,7 @@ def _fit_from(first, task):  # type: ignore[no-untyped-def]
             results.joint[i, 0, k], results.joint[i, 1, k], results.joint[i, 2, k] = test
         _unshifted(lay.ones, room.shift, fx.a, inference, results.coefficient[i], results.coefficient_covariance[i])
         for k in range(m):
-            if opt.vanishes[k] and theta[k] == 0.0:
+            if room.bound[k] == HELD or (opt.vanishes[k] and theta[k] == 0.0):
                 results.status[i] = SINGULAR
     return y.shape[0]
 
@@ -347,7 +354,7 @@ def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
                 share[m * T * (T + 1) // 2 + t * (t + 3) // 2] = 1.0
     else:
         fill(1.0, share)
-    combine(share, st.S, wk.fixed.packed)
+    combine(share, st.S, wk.fixed.packed)  # z'z
     A = wk.fixed.C
     unpack(wk.fixed.packed, A)
     total = A[r - 1, r - 1]
@@ -367,6 +374,33 @@ def _default_start(table, lay, st, wk, theta):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
+def _hold_repeated(lay, st, wk, theta, bound):  # type: ignore[no-untyped-def]
+    """Hold at 0 the variance of a term with the Z Z' of one before it, after _default_start, whose share gives Z'Z.
+
+    The data know the sum of the two alone.  A and B are the same where |A - B|^2 = |A|^2 + |B|^2 - 2 tr AB is 0, and
+    tr Z_k Z_k' Z_l Z_l' = |Z_k'Z_l|^2.
+    """
+    compact()
+    ZZ, n = wk.blocks.M, theta.size - lay.n_term
+    lane_combine(wk.residual.share, st.M_flat, ZZ)
+    for l in range(1, lay.n_term):  # noqa: E741
+        for k in range(l):
+            own, other, both = _overlap(ZZ, k, k, lay), _overlap(ZZ, l, l, lay), _overlap(ZZ, k, l, lay)
+            if bound[n + k] != HELD and own + other - 2.0 * both < 1e-10 * own:
+                bound[n + l] = HELD
+                theta[n + l] = 0.0
+
+
+@lane_kernel
+def _overlap(ZZ, k, l, lay):  # type: ignore[no-untyped-def]  # noqa: E741
+    """|Z_k'Z_l|^2 over all blocks."""
+    first, end, total = lay.term_start[l], lay.term_start[l + 1], 0.0
+    for i in range(lay.term_start[k], lay.term_start[k + 1]):
+        total += lane_dot(ZZ[i, first:end], ZZ[i, first:end])
+    return total
+
+
+@lane_kernel
 def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
     """Put factors that the climb took to within a millionth of a standard error of zero at zero; whether any."""
     vanished = False
@@ -379,7 +413,7 @@ def _vanish(theta, observed, opt):  # type: ignore[no-untyped-def]
 
 
 @lane_kernel
-def _infer(point, theta, table, lay, st, wk, opt, room):  # type: ignore[no-untyped-def]
+def _infer(point, theta, table, lay, st, wk, opt, bound, room):  # type: ignore[no-untyped-def]
     """Into room: W, the inverse information, and the covariance of the coefficients; False if no information is usable.
 
     point are the parameters that the derivatives are by, theta those of the climb.
@@ -392,7 +426,8 @@ def _infer(point, theta, table, lay, st, wk, opt, room):  # type: ignore[no-unty
         return True
     is_adjusted = opt.df >= KENWARD_ROGER
     for k in range(m):
-        room.free[k] = is_adjusted or opt.keeps_zero or not (opt.vanishes[k] and theta[k] == 0.0)
+        is_kept = is_adjusted or opt.keeps_zero or not (opt.vanishes[k] and theta[k] == 0.0)
+        room.free[k] = is_kept and bound[k] != HELD
         for l in range(m):  # noqa: E741
             room.expected[k, l] = 2.0 * fx.average[k, l] - fx.observed[k, l]
     is_observed = opt.df == SATTERTHWAITE or opt.df >= KENWARD_ROGER_OBSERVED
@@ -417,7 +452,7 @@ def _between_within(seen, lay, opt, st, room):  # type: ignore[no-untyped-def]
                 if lay.cell_block[cell] >= 0 and seen[lay.member[j], t] and not met[lay.cell_block[cell]]:
                     met[lay.cell_block[cell]] = True
                     n_block += 1
-    above = 0.0
+    above, charged = 0.0, 0
     for j in range(p):
         k = opt.level[j]
         if k == 1 and not has_block:
@@ -430,6 +465,13 @@ def _between_within(seen, lay, opt, st, room):  # type: ignore[no-untyped-def]
         columns_3 += k == 3
         if k == 0:
             above = 1.0
+        elif abs(lay.ones[j]) > 1e-8:
+            charged = max(charged, k)
+    if above == 0.0 and charged > 0:  # the intercept is outermost, also if a full set of dummies stands for it
+        above = 1.0
+        columns_1 -= charged == 1
+        columns_2 -= charged == 2
+        columns_3 -= charged == 3
     df_1 = df_2 = 0.0
     if has_block:
         df_1 = n_block - above - columns_1

@@ -10,7 +10,7 @@ A caller owns the likelihood and alternates:
            propose(..) = MOVED: trial is the next point;  DONE: theta is the maximum;  FAILED: stop
 
 Steps: expected information (exact in one step for balanced data) until the squared Newton decrement is below 1, then
-observed information; a step is halved until the criterion falls (Armijo's rule), forty times at most.
+observed information, see _inform; a step is halved until the criterion falls (Armijo's rule), forty times at most.
 """
 
 from typing import NamedTuple
@@ -25,12 +25,18 @@ from sim.lanes import compact, lane_kernel
 REJECTED, ACCEPTED, MOVED, DONE, FAILED_CLIMB = 0, 1, 2, 3, 4
 
 # What a parameter may be: any value (the criterion is NaN where it is not defined), above 0, at least 0, or a factor of
-# either sign, whose expected information vanishes at 0, where only the observed one holds the step back.
-FREE, POSITIVE, NONNEGATIVE, FACTOR = 0, 1, 2, 3
+# either sign, whose expected information vanishes at 0, where only the observed one holds the step back; or HELD where
+# the climb starts.
+FREE, POSITIVE, NONNEGATIVE, FACTOR, HELD = 0, 1, 2, 3, 4
 
 # Places in the state `climb` of one replicate: criterion at theta, share of the step d tried, squared Newton decrement
 # of that step and of the one before, points accepted, halvings of this step.
 VALUE, SCALE, DECREMENT, LAST, ACCEPTED_POINTS, HALVINGS, CLIMB_SIZE = 0, 1, 2, 3, 4, 5, 6
+
+# Attempts at a step: 0 is by the observed information, those up to EXPECTED by a share of the expected one added, from
+# 2^-20 to 1, then by the expected one alone, the average one, and from RAISED on with a diagonal that is raised.
+EXPECTED = 22
+RAISED = EXPECTED + 2
 
 CONVERGED = 1e-20  # squared Newton decrement: the step left to take, in standard errors, squared
 
@@ -91,31 +97,19 @@ def accept(climb, theta, trial, d, value):  # type: ignore[no-untyped-def]
 def propose(climb, theta, trial, d, score, average, observed, bound, room):  # type: ignore[no-untyped-def]
     """Next trial point from score (m,), average and observed information (m, m) at theta; bound (m,) says what each is.
 
-    expected information = 2 average - observed.  Where no information is positive definite, the average one with its
-    diagonal raised is used.
+    expected information = 2 average - observed.  _inform says which of them the step is by.
     """
     compact()
-    ready = False
-    for attempt in range(0 if climb[LAST] < 1.0 else 1, 6):
-        raised = 1e-3 if attempt == 3 else 1e-1 if attempt == 4 else 10.0
-        if not ready:
-            for k in range(theta.size):
-                for l in range(theta.size):  # noqa: E741
-                    if attempt == 0:
-                        room.information[k, l] = observed[k, l]
-                    elif attempt == 1:
-                        room.information[k, l] = 2.0 * average[k, l] - observed[k, l]
-                    else:
-                        room.information[k, l] = average[k, l]
-                if bound[k] == FACTOR and attempt > 0:
-                    room.information[k, k] = max(room.information[k, k], observed[k, k])
-                if attempt > 2:
-                    room.information[k, k] = abs(average[k, k]) + raised * abs(observed[k, k])
-            ready = _step(theta, score, bound, d, room)
+    attempt, ready = 0 if climb[LAST] < 1.0 else EXPECTED, False
+    while not ready and attempt <= RAISED + 2:
+        _inform(attempt, average, observed, bound, room.information)
+        ready = _step(theta, score, bound, d, room)
+        attempt += 1
     decrement = 0.0
     for k in range(theta.size):
         decrement += score[k] * d[k]
-    stuck = climb[SCALE] == 0.0 or decrement >= climb[LAST]  # rounding is all that is left
+    # Rounding is all that is left; but on the way down from a saddle steps grow, however short the first.
+    stuck = climb[SCALE] == 0.0 or (decrement >= climb[LAST] and not 1 < attempt <= EXPECTED)
     if ready and (decrement < CONVERGED or (decrement < 1e-10 and stuck)):
         return DONE
     if not ready or climb[SCALE] == 0.0:
@@ -128,13 +122,38 @@ def propose(climb, theta, trial, d, score, average, observed, bound, room):  # t
 
 
 @lane_kernel
+def _inform(attempt, average, observed, bound, information):  # type: ignore[no-untyped-def]
+    """The information that an attempt at a step is by; the next one is made where it is not positive definite.
+
+    First the observed one, then with a share of the expected one added, as little as will do: where the likelihood is
+    not concave, as on the ridge along which two components that are hard to tell apart make up for each other, a step
+    is then as long as its curvature says (Levenberg 1944), while the expected one, which knows only the curvature of
+    other data, would creep. Then expected, average, and average with its diagonal raised.
+    """
+    m = bound.size
+    share = 2.0 ** (attempt - EXPECTED + 1.0) if attempt > 0 else 0.0  # the last but one is 1: twice the average
+    for k in range(m):
+        for l in range(m):  # noqa: E741
+            expected = 2.0 * average[k, l] - observed[k, l]
+            if attempt < EXPECTED:
+                information[k, l] = observed[k, l] + share * expected
+            else:
+                information[k, l] = expected if attempt == EXPECTED else average[k, l]
+        if bound[k] == FACTOR and attempt > 0:
+            information[k, k] = max(information[k, k], observed[k, k])
+        if attempt >= RAISED:
+            raised = 1e-3 if attempt == RAISED else 1e-1 if attempt == RAISED + 1 else 10.0
+            information[k, k] = abs(average[k, k]) + raised * abs(observed[k, k])
+
+
+@lane_kernel
 def _step(theta, score, bound, d, room):  # type: ignore[no-untyped-def]
     """Step d with theta + d feasible: a component that would pass 0 is put at 0 and the others solved again."""
     m = theta.size
     target, free = room.target, room.free
     for k in range(m):
         d[k] = 0.0
-        free[k] = bound[k] != NONNEGATIVE or theta[k] > 0.0 or score[k] > 0.0
+        free[k] = bound[k] != HELD and (bound[k] != NONNEGATIVE or theta[k] > 0.0 or score[k] > 0.0)
     for _ in range(m + 1):
         if not solve_free(room.information, score, free, d, target, room):
             return False

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sim.kernels.mixed import MixedModel, fit_mixed
+from sim.kernels.mixed import BOUNDARIES, MixedModel, fit_mixed
 from sim.trial import OK, SINGULAR
 
 FOLDER = Path(__file__).parents[1] / "reference" / "r"
@@ -242,3 +242,56 @@ def test_between_within_against_nlme(data, has_village, expected):
     fit = fit_mixed(**arrange(d, MMRM_FORMULA, "id", *village), df="between-within")
     np.testing.assert_array_equal(fit.df[0], expected)
     assert fit.joint_ddf[0, 0] == expected[-1]
+
+
+# ---- random terms that are hard, or impossible, to tell apart ----------------------------------------------------
+
+
+def teams_and_groups(name):
+    """Arguments of fit_mixed: random intercepts of facilitator team and of training group, trained arm only."""
+    data = pd.read_csv(FOLDER / "data" / f"{name}.csv")
+    trained, n = data["arm"].to_numpy() == 1, len(data)
+    team, group = (pd.factorize(data[k])[0] for k in ("team", "group"))
+    column = np.where(trained[:, None], np.stack([team, 100 + group], axis=1), -1)[:, None]
+    X = np.stack([np.ones(n), data["arm"], data["stratum"], data["base"]], axis=1)[:, None]
+    model = MixedModel(X, "independent", block=np.where(trained, 0, -1), column=column)
+    y = data["y"].to_numpy()[None, :, None]
+    return model, y, np.ones(y.shape, bool), np.zeros((1, n, 0)), np.array([[0.0, 1.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES[:2])
+def test_ridge_between_two_components_against_lmertest(boundary):
+    """Observed information is indefinite on the way: steps by the expected one would creep along the ridge."""
+    fit, r = fit_mixed(*teams_and_groups("teams_ridge"), boundary=boundary), load("teams")["teams_ridge"]
+    assert fit.status[0] == SINGULAR and fit.n_iteration[0] < 20
+    np.testing.assert_allclose(fit.criterion[0], r["criterion"], rtol=1e-12)
+    np.testing.assert_allclose(fit.variance[0], [r["residual"], r["team"], r["group"]], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose([fit.estimate[0, 0], fit.standard_error[0, 0]], [r["estimate"], r["se"]], rtol=1e-6)
+    if boundary == "drop":
+        np.testing.assert_allclose(fit.df[0, 0], r["df"], rtol=1e-5)
+
+
+def test_ridge_between_two_components_that_may_be_negative():
+    """The maximum within the bounds is no maximum without them."""
+    inside, fit = (fit_mixed(*teams_and_groups("teams_ridge"), boundary=b) for b in ("drop", "negative"))
+    assert fit.status[0] == OK and fit.variance[0].min() < 0.0
+    assert fit.criterion[0] < inside.criterion[0]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("df", ["satterthwaite", "satterthwaite-expected", "kenward-roger", "z"])
+def test_of_terms_that_coincide_one_stands_for_both(boundary, df):
+    model, *rest = teams_and_groups("teams_of_one_group")
+    alone = MixedModel(model.X, "independent", block=model.block, column=model.column[:, :, :1])
+    both, one = (fit_mixed(m, *rest, boundary=boundary, df=df) for m in (model, alone))
+    assert both.status[0] == SINGULAR and one.status[0] == OK
+    for name in ("estimate", "standard_error", "df", "coefficient_covariance", "criterion"):
+        np.testing.assert_allclose(getattr(both, name), getattr(one, name), rtol=1e-9, err_msg=name)
+    np.testing.assert_allclose(both.variance[0], [*one.variance[0], 0.0], rtol=1e-9)
+
+
+def test_terms_that_coincide_against_lmertest():
+    fit, r = fit_mixed(*teams_and_groups("teams_of_one_group")), load("teams")["teams_of_one_group"]
+    found = fit.estimate[0, 0], fit.standard_error[0, 0], fit.df[0, 0]
+    np.testing.assert_allclose(found, [r["estimate"], r["se"], r["df"]], rtol=1e-5)
+    np.testing.assert_allclose(fit.variance[0], [r["residual"], r["team"] + r["group"], 0.0], rtol=1e-5)
