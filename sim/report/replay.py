@@ -140,8 +140,8 @@ def _options(one: Replay, analysis: Any) -> Options | None:
         return {"method": "ancova", **options}
     if isinstance(analysis, ClusterSummary):
         return _as_cluster_summary(one, options)
-    if not isinstance(analysis, MixedPart) or analysis.df == "between-within":
-        return None  # between-within counts columns, and `analyse` has an intercept where a scenario has every visit
+    if not isinstance(analysis, MixedPart):
+        return None
     options |= {"df": analysis.df, "boundary": analysis.boundary, "ml": analysis.method == "ml"}
     if isinstance(analysis, MixedAncova):
         return _as_mixed_ancova(one, analysis, options)
@@ -154,9 +154,7 @@ def is_later(analysis: Any) -> bool:
 
 
 def _as_cluster_summary(one: Replay, options: Options) -> Options | None:
-    """Not where strata do not vary within any cluster: `analyse` lets them cost degrees of freedom."""
-    strata = one.table[one.table[one.cluster] != ""].groupby(one.cluster)["stratum"].nunique() if one.cluster else None
-    if strata is None or (one.number("stratum") > 1 and strata.max() == 1):
+    if not one.cluster:
         return None
     return {"method": "cluster-summary", one.cluster.replace("village", "cluster"): one.cluster, **options}
 
@@ -228,12 +226,22 @@ def _r_call(one: Replay, analysis: Any) -> str:
         return f"least_squares(lm({_formula('arm', 'baseline', *rest)}, final_visit(outcome)))"
     if isinstance(analysis, ClusterSummary) and one.cluster:
         equal = str(one.cluster == "village").upper()
-        between = one.number("district") - 1
         first = _formula("baseline", *rest)
-        return f'cluster_means(final_visit(outcome), {first}, "{one.cluster}", {equal}, {between})'
+        return f'cluster_means(final_visit(outcome), {first}, "{one.cluster}", {equal}, {_n_between(one, rest)})'
     if isinstance(analysis, MixedAncova):
         return _r_mixed_ancova(one, analysis, rest)
     return _r_lmm(one, analysis, rest, random_district=random_district) if isinstance(analysis, Lmm) else ""
+
+
+def _n_between(one: Replay, columns: list[str]) -> int:
+    """Degrees of freedom that the columns cost between the clusters of the arms compared."""
+    contrast = one.contrast
+    compared = [one.arms[arm].name for arm in (contrast.treated, contrast.control) if arm is not None]
+    people = one.table[one.table["arm"].isin(compared)].drop_duplicates("participant")
+    label = people[one.cluster].fillna("")
+    cluster = np.where(label == "", -1, np.unique(label, return_inverse=True)[1]).astype(np.int32)
+    X = [people[column].to_numpy()[:, None] == np.unique(people[column]) for column in columns]
+    return n_between_clusters(np.concatenate([np.ones((len(people), 1)), *X], axis=1), cluster)
 
 
 def _r_mixed_ancova(one: Replay, analysis: MixedAncova, rest: list[str]) -> str:

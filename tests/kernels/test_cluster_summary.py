@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sim.kernels.cluster_summary import ClusterSummaryFit, cluster_summary
+from sim.kernels.cluster_summary import ClusterSummaryFit, cluster_summary, n_between_clusters
 
 R_FOLDER = Path(__file__).parents[1] / "reference" / "r"
 
@@ -109,10 +109,34 @@ def test_cluster_covariates_take_their_df_from_the_sum_of_squares():
     np.testing.assert_array_equal(adjusted.estimate, plain.estimate)
 
 
-def test_balanced_districts_against_regression_of_cluster_means():
-    """Equal clusters, arms balanced within district: the same as least squares of the means on arm and district."""
+def test_dimensions_between_clusters_are_those_fitted():
+    cluster = np.repeat(np.arange(12, dtype=np.int32), 4)
+    one, within = np.ones(48), np.tile([0.0, 1.0], 24)
+    stratum, district = cluster % 2, np.array([0, 2, 3])[cluster // 4]  # nobody is in district 1
+    dummies = np.eye(4)[district]
+
+    def q(*columns, of=cluster):
+        return n_between_clusters(np.column_stack(columns), of)
+
+    assert q(one, within) == 0
+    assert q(one, dummies[:, 1:]) == q(dummies) == 2
+    assert q(one, stratum) == 1  # every cluster is of one stratum
+    assert q(one, np.where(cluster == 5, within, stratum)) == 0  # all but one are
+    assert q(one, dummies, stratum, within) == 3
+    assert q(one, within, within + 100.0 * stratum) == 1  # neither column is constant within clusters but their gap is
+    grouped = np.where(district == 3, -1, cluster).astype(np.int32)
+    assert q(one, dummies, of=grouped) == 1  # districts of the clusters alone count
+    assert q(one, np.arange(48.0), of=np.full(48, -1, np.int32)) == 0
+    assert n_between_clusters(np.zeros((48, 0)), cluster) == 0
+
+
+@pytest.mark.parametrize("by", ["district", "stratum"])
+def test_balanced_districts_or_strata_of_clusters_against_regression_of_cluster_means(by):
+    """Equal clusters, arms balanced within district, or within stratum where every cluster is of one: the same as least
+    squares of the means on arm and district or stratum.
+    """
     rng = np.random.default_rng(12)
-    n_district, per_arm, size = 4, 3, 5
+    n_district, per_arm, size = (4, 3, 5) if by == "district" else (2, 6, 5)
     district = np.repeat(np.arange(n_district), 2 * per_arm)
     arm = np.tile(np.repeat([1, 0], per_arm), n_district)
     mean = rng.normal(size=len(arm)) + district
@@ -121,7 +145,7 @@ def test_balanced_districts_against_regression_of_cluster_means():
     X = np.concatenate([np.ones((len(y), 1)), np.eye(n_district)[district[person]][:, 1:]], axis=1)
     fit = cluster_summary(
         y[None], np.ones((1, len(y)), bool), X, np.zeros((1, len(y), 0)), person.astype(np.int32), arm[person], (1, 0),
-        equal_variance=True, n_cluster_covariate=n_district - 1,
+        equal_variance=True, n_cluster_covariate=n_between_clusters(X, person.astype(np.int32)),
     )  # fmt: skip
     means = y.reshape(len(arm), size).mean(axis=1)
     Z = np.column_stack([arm, np.eye(n_district)[district]]).astype(float)

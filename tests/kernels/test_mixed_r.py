@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from reference.dense_mixed import DenseMixed, components, linear
 from scipy import stats
 
 from sim.kernels.mixed import BOUNDARIES, MixedModel, fit_mixed
-from sim.trial import OK, SINGULAR
+from sim.trial import FAILED, OK, SINGULAR
 
 FOLDER = Path(__file__).parents[1] / "reference" / "r"
 
@@ -244,6 +245,29 @@ def test_between_within_against_nlme(data, has_village, expected):
     assert fit.joint_ddf[0, 0] == expected[-1]
 
 
+def test_between_within_counts_the_intercept_that_a_full_set_of_dummies_stands_for():
+    """nlme 3.1-162, lme(y ~ v2 + v3 + [arm +] a2 + a3 + x, random = ~ 1 | village/id); its own answer to y ~ 0 + v1 + ..
+    has 5 for arm, 18 for x and 41 for v1: it gives the intercept's degree of freedom to every level but the outermost.
+    """
+    rng, N, T = np.random.default_rng(1), 24, 3
+    village, observed = np.arange(N) // 4, np.ones((1, N, T), bool)
+    observed[0, [1, 9, 16], [2, 2, 1]] = False
+    y, x = rng.normal(size=(1, N, T)), rng.normal(size=(1, N, 1))
+    visit, one = np.broadcast_to(np.eye(T), (N, T, T)), np.ones((N, T, 1))
+    arm = (village % 2)[:, None, None] * one
+    later = arm * visit[:, :, 1:]
+
+    def df(*columns):
+        X = np.concatenate(columns, axis=2)
+        model = MixedModel(X, "intercept", block=village, column=np.zeros((N, T, 1), int))
+        return fit_mixed(model, y, observed, x, np.eye(X.shape[2] + 1), df="between-within").df[0].tolist()
+
+    assert df(one, visit[:, :, 1:], later) == [41, 41, 41, 41, 41, 17]
+    assert df(visit, later) == [41, 41, 41, 41, 41, 17]
+    assert df(one, visit[:, :, 1:], arm, later) == [41, 41, 41, 4, 41, 41, 17]
+    assert df(visit, arm, later) == [41, 41, 41, 4, 41, 41, 17]
+
+
 # ---- random terms that are hard, or impossible, to tell apart ----------------------------------------------------
 
 
@@ -271,11 +295,16 @@ def test_ridge_between_two_components_against_lmertest(boundary):
         np.testing.assert_allclose(fit.df[0, 0], r["df"], rtol=1e-5)
 
 
-def test_ridge_between_two_components_that_may_be_negative():
-    """The maximum within the bounds is no maximum without them."""
-    inside, fit = (fit_mixed(*teams_and_groups("teams_ridge"), boundary=b) for b in ("drop", "negative"))
-    assert fit.status[0] == OK and fit.variance[0].min() < 0.0
-    assert fit.criterion[0] < inside.criterion[0]
+def test_ridge_that_falls_to_the_edge_of_the_definite_has_no_maximum():
+    """With negative variances allowed the likelihood rises until the covariance of the data is singular."""
+    model, y, observed, covariate, contrast = teams_and_groups("teams_ridge")
+    assert fit_mixed(model, y, observed, covariate, contrast, boundary="negative").status[0] == FAILED
+    V = components(observed[0], model.residual_class, False, model.block, model.column)
+    twin = DenseMixed(y[0, :, 0], model.X[:, 0], linear(V))
+    way = [twin.criterion(np.array([0.914, t, g])) for t, g in ((0.0, 0.037), (-0.05, 0.08), (-0.10, 0.135))]
+    near = np.array([0.9153, -0.11385, 0.15612])
+    assert way[0] > way[1] > way[2] > twin.criterion(near)
+    assert np.linalg.eigvalsh(twin.covariance[0](near)).min() < 0.01
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
