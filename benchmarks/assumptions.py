@@ -60,7 +60,8 @@ def rejections(scenario: Scenario) -> pd.DataFrame | str:
 def varied(scenario: Scenario) -> dict[str, dict[str, Scenario]]:
     """By name of an assumption, the scenario with its low and with its high end, as far as they differ from it."""
     found: dict[str, dict[str, Scenario]] = {}
-    for at, assumption in assumptions(scenario).items():
+    moving = {at: one for at, one in assumptions(scenario).items() if at[0] != "costs"}  # a price moves no power
+    for at, assumption in moving.items():
         ends = {end: getattr(assumption, end) for end in ("low", "high")}
         found[".".join(at)] = {e: assuming(scenario, at, x) for e, x in ends.items() if x != assumption.value}
     source = scenario.file.evidence

@@ -20,6 +20,7 @@ from sim.terminal import console, progress
 if TYPE_CHECKING:
     from datetime import date
 
+    from sim.run.compare import Comparison
     from sim.run.job import Executor
     from sim.run.store import Store
     from sim.run.tables import Result
@@ -320,7 +321,7 @@ def run(
 
 def _run(
     scenario: Scenario, store: Store, executor: Executor, mcse: float | None, output: Format, *,
-    new_run: bool, extend: bool, quiet: bool,
+    new_run: bool, extend: bool, quiet: bool, pictures: bool = True,
 ) -> Result:  # fmt: skip
     """The finished run with its pictures. One that stops early prints what there is, as PARTIAL, and exits."""
     from sim.run.interrupt import Terminated, sigterm_as_interrupt
@@ -330,7 +331,8 @@ def _run(
     try:
         with sigterm_as_interrupt(), progress(scenario.name, quiet=quiet) as tell:
             result = run_job(scenario, store, executor, tell, new_run=new_run, extend=extend, mcse=mcse)
-            _draw(result, store.folder)
+            if pictures:
+                _draw(result, store.folder)
             return result
     except Stopped as stopped:
         _show_partial(stopped.partial, output, quiet=quiet)
@@ -449,6 +451,106 @@ def _show_preview(scenario: Any, output: Format) -> None:
         typer.echo(json.dumps({"preview": preview_rows(scenario)}, indent=2, allow_nan=False))
     else:
         console().print(preview_table(scenario))
+
+
+@app.command()
+def compare(
+    what: Annotated[
+        list[Path], typer.Argument(metavar="FILE | RESULT [RESULT]", help="A scenario, or one or two result folders.")
+    ],
+    design: Annotated[
+        list[str] | None, typer.Option(help="A design to compare; given twice or more [default: all].")
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(min=2, help="Of a scenario: replicates per design, in place of the file's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of a scenario: seed, in place of the file's.")] = None,
+    workers: Annotated[str, typer.Option(help="Of a scenario: number of processes, or auto.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Of a scenario: result folder [default: results/<scenario name>-compare-<hash>]."),
+    ] = None,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Replace what the result folder holds.")] = False,
+    budget: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Ask before a run that takes longer.")] = 1.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Run it whatever it takes.")] = False,
+    allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Accept more than 5% failed fits.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
+    output: FormatOption = Format.text,
+) -> None:
+    """Differences in power with their Monte Carlo errors, and which are real.
+
+    Designs of a scenario are run on common random numbers, with its primary analysis; what is in result folders is
+    compared as it is, as pairs of replicates where they share their random numbers.
+    """
+    _check_workers(workers)
+    folders = [path for path in what if path.is_dir()]
+    if len(what) > 2 or (len(what) == 2 and len(folders) < 2):
+        raise typer.BadParameter("give one scenario file, or one or two result folders", param_hint="FILE | RESULT")
+    names = list(dict.fromkeys(design or ()))
+    if not folders:
+        file = what[0]
+        given = {"replicates": replicates, "seed": seed, "workers": workers, "out": out, "new_run": new_run}
+        folders = [_run_to_compare(file, names, given, budget, output, yes=yes, quiet=quiet)]
+    found = _compared(folders, names)
+    from sim.report.compare import compare_json, compare_tables
+
+    if output is Format.json:
+        typer.echo(json.dumps(compare_json(found), indent=2, allow_nan=False))
+    elif not quiet:
+        console().print(compare_tables(found))
+    _judge_failures(found.failure_rate, allowed=allow_failures)
+
+
+def _compared(folders: list[Path], names: list[str]) -> Comparison:
+    """The designs of one result folder, or those of two."""
+    from sim.run.compare import Finished, NotComparable, between, matching, within
+
+    try:
+        runs = [Finished.read(folder) for folder in folders]
+        if len(runs) == 2:
+            one, other = runs
+            return between(one, other, matching(one, other, names))
+        for name in names:
+            _check_name("--design", name, runs[0].designs)
+        chosen = names or runs[0].designs
+        _check_several(chosen)
+        return within(runs[0], chosen)
+    except NotComparable as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _check_several(designs: list[str]) -> None:
+    if len(designs) < 2:
+        message = f"found {', '.join(designs)}; two designs or more are needed: --design A --design B"
+        raise typer.BadParameter(message, param_hint="--design")
+
+
+def _run_to_compare(
+    file: Path, names: list[str], given: dict[str, Any], budget: float, output: Format, *, yes: bool, quiet: bool
+) -> Path:
+    """The folder of a finished run of these designs on common random numbers."""
+    from sim.run.compare import on_common_numbers
+    from sim.run.local import Local
+    from sim.run.store import Store
+    from sim.scenario.load import read_scenario
+
+    scenario = read_scenario(file)
+    for name in names:
+        _check_name("--design", name, list(scenario.file.designs))
+    chosen = names or list(scenario.file.designs)
+    _check_several(chosen)
+    scenario = on_common_numbers(scenario.with_changes(replicates=given["replicates"], seed=given["seed"]), chosen)
+    folder = given["out"] or Path("results") / f"{scenario.name}-compare-{scenario.fingerprint[:8]}"
+    executor = Local(given["workers"])
+    store = Store(folder, scenario, _say_nothing if quiet else partial(typer.echo, err=True))
+    _ask(scenario, folder, executor, budget, yes=yes)
+    if not quiet:
+        _announce_compilation()
+    _run(
+        scenario, store, executor, None, output,
+        new_run=given["new_run"], extend=True, quiet=quiet, pictures=False,
+    )  # fmt: skip
+    return store.folder
 
 
 @app.command()

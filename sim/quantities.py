@@ -27,10 +27,12 @@ POINTS = rf"({_NUMBER})\s*points?"
 MONTH_DAY = r"(\d\d)-(\d\d)"
 DATE = r"(\d{4})-(\d\d)-(\d\d)"
 COUNTRY = r"[A-Z]{2}"
+CURRENCY = r"[A-Z]{3}"
 NAME = r"[a-z][a-z0-9_]{0,39}"
 
 FIRST_YEAR, LAST_YEAR = 1990, 2100
 LARGEST = 1e6
+DEAREST = 1e12
 RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 """Names that Windows does not allow for files."""
 
@@ -126,6 +128,26 @@ def plain_number(value: Any) -> Any:
     number = isinstance(value, str) and re.fullmatch(_NUMBER, value.strip())
     hint = ", without quotes" if number else ", for example 0.35"
     raise _refuse(f"found {{found}}; a plain number without a unit is needed{hint}", value)
+
+
+def _price(value: Any) -> Any:
+    """An amount of money: a plain number, because a scenario names its currency once."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise _refuse("found {found}; a plain number is needed, for example 40: costs.currency says of what", value)
+
+
+def _year(value: Any) -> Any:
+    """A year in which a trial can be planned."""
+    year = whole_number(value)
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise _refuse(f"found {{found}}; the year must be at least {FIRST_YEAR} and at most {LAST_YEAR}", value)
+    return year
+
+
+def _currency(value: Any) -> str:
+    """The three capital letters of a currency."""
+    return _quantity(value, CURRENCY, "the three capital letters of a currency", "USD")[0]
 
 
 def _name(value: Any) -> Any:
@@ -228,6 +250,15 @@ MonthDay = Annotated[tuple[int, int], BeforeValidator(_month_day), _text(MONTH_D
 
 Date = Annotated[date, BeforeValidator(_date), _text(DATE, "2027-07-05")]
 """A calendar date."""
+
+Price = Annotated[float, BeforeValidator(_price), Field(ge=0, le=DEAREST)]
+"""An amount of money in the currency that the scenario names."""
+
+Currency = Annotated[str, BeforeValidator(_currency), _text(CURRENCY, "USD")]
+"""A currency, by its ISO 4217 code of three letters."""
+
+Year = Annotated[int, BeforeValidator(_year), Field(ge=FIRST_YEAR, le=LAST_YEAR)]
+"""A year."""
 
 Name = Annotated[str, BeforeValidator(_name), _text(NAME, "six_months")]
 """Lower-case letters, digits and underscores: names become file names."""

@@ -64,11 +64,16 @@ def _table(title: str, caption: str, columns: Iterable[str]) -> Table:
 
 
 def _designs(result: Result) -> Table:
+    costs = result.scenario.file.costs
+    priced = (
+        "" if costs is None else f" Cost: at the unit costs of the file, {costs.year} prices; costs.csv has its items."
+    )
     table = _table(
         f"{result.scenario.file.title}: the designs",
         "People and clusters are means, dates medians over replicates. Lost: share of participants not seen at the "
-        "final visit. In window: share of final visits held inside a window.",
-        ["design", "people", "clusters", "districts", "first training", "last visit", "lost", "in window"],
+        "final visit. In window: share of final visits held inside a window." + priced,
+        ["design", "people", "clusters", "districts", "first training", "last visit", "lost", "in window",
+         *([] if costs is None else [f"cost, {costs.currency}"])],
     )  # fmt: skip
     clusters = {"village": "villages", "individual": "groups", "single_arm": "groups"}
     for row in result.designs.to_dict("records"):
@@ -82,6 +87,7 @@ def _designs(result: Result) -> Table:
             str(row["last_visit_date"]),
             f"{1 - row['share_observed_final']:.1%}",
             f"{row['share_final_in_window']:.0%}",
+            *([] if costs is None else [f"{row['cost']:,.0f}"]),
         )
     return table
 
@@ -322,6 +328,7 @@ def designs_json(result: Result) -> dict[str, Any]:
         "replicates": result.scenario.file.replicates,
         "designs": _records(result.designs),
         "estimands": _records(result.estimands),
+        "costs": _records(result.costs),
         "summary": _records(kept),
     }
 

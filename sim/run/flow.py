@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,10 +107,13 @@ def operations_columns(names: Names, operations: Operations) -> dict[str, Any]:
     }
 
 
-def sum_flow(spans: Iterable[pd.DataFrame], n_calendar: int) -> Columns:
+def sum_flow(
+    spans: Iterable[pd.DataFrame], n_calendar: int, price: Callable[[pd.DataFrame], Any] | None = None
+) -> Columns:
     """All that tables need to know of the flow of a design, whose spans come in ascending order of replicates.
 
-    Beside the columns of people there are their totals, beside first and last day the duration in days.
+    Beside the columns of people there are their totals, beside first and last day the duration in days, and `cost`
+    where there is a price of a replicate.
     """
     columns = Columns(n_calendar)
     for span in spans:
@@ -119,6 +122,8 @@ def sum_flow(spans: Iterable[pd.DataFrame], n_calendar: int) -> Columns:
         number = span.loc[:, np.logical_not(is_people)].select_dtypes(["number", "bool"]).drop(columns="replicate")
         if "start_day" in number:
             number["duration_days"] = number["last_visit_day"] - number["start_day"]
+        if price is not None:
+            number["cost"] = price(span)
         days = [column for column in number if column in DAYS]
         columns.add(span["replicate"].to_numpy(np.int64), pd.concat([number, people], axis=1), [*days, *people])
     return columns

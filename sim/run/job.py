@@ -109,7 +109,12 @@ def _stage(scenario: Scenario, store: Store, executor: Executor, progress: Progr
     if len(failed := _failures(scenario, store.stored())):
         store.write_table(FAILURES, failed)
     seconds = round(time.perf_counter() - began, 1)
-    done = {"content": store.content(), "tables": _table_sums(store), "timing": {"seconds": seconds}}
+    done = {
+        "content": store.content(),
+        "unit_costs": scenario.unit_costs,
+        "tables": _table_sums(store),
+        "timing": {"seconds": seconds},
+    }
     store.write_manifest("complete", **done)
     store.journal.note("finished", seconds=seconds, blocks=len(blocks))
     return result
@@ -139,7 +144,8 @@ def _finished(scenario: Scenario, store: Store) -> Result | None:
     """The tables of a run that is complete, as they lie there; None if a block or a table is not what it was."""
     found = store.manifest()
     is_whole = found.get("state") == "complete" and found.get("content") == store.content()
-    if not is_whole or found.get("tables") != _table_sums(store):
+    is_priced_so = found.get("unit_costs") == scenario.unit_costs
+    if not is_whole or not is_priced_so or found.get("tables") != _table_sums(store):
         return None
     table = {name: store.read_table(f"{name}.csv") for name in TABLES}
     n_replicate = dict.fromkeys(scenario.file.designs, store.n_replicate)

@@ -37,8 +37,11 @@ from sim.run.lock import only_one
 from sim.run.packed import Packed, checksum
 from sim.scenario.load import Scenario
 
+MANIFEST = "manifest.json"
 KINDS = ("flow", "blocks")
 """In the order of writing: rows last, so that a block whose rows are there is complete."""
+DIGEST = 8
+"""Digits of a design's hash in the names of its blocks."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
@@ -50,25 +53,17 @@ class Store:
         self.scenario = scenario
         self.journal = Journal(folder / "log.jsonl", say)
         self.extents: list[int] = []
-        self._digest = {name: hash_[:8] for name, hash_ in identity(scenario)["designs"].items()}
+        self._digest = {name: hash_[:DIGEST] for name, hash_ in identity(scenario)["designs"].items()}
         self._there: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self._held = ExitStack()
 
     @property
     def manifest_path(self) -> Path:
-        return self.folder / "manifest.json"
+        return self.folder / MANIFEST
 
     def manifest(self) -> dict[str, Any]:
         """What the manifest says; nothing where there is none. Raises NotResumable if it cannot be read."""
-        if not self.manifest_path.exists():
-            return {}
-        try:
-            found = json.loads(self.manifest_path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise NotResumable(f"{self.manifest_path} is damaged. Give --new-run to replace the run, or --out DIR.")
-        return found
+        return read_manifest(self.folder)
 
     def open(self, *, new_run: bool = False, extend: bool = False) -> None:
         """Take the folder and look at what is in it.
@@ -291,6 +286,20 @@ class Stored:
             paths = [self.folder / kind / self.names[kind][stem] for stem in span]
             tables = [pd.read_parquet(path, filters=only) for path in paths]
             yield pd.concat(tables, ignore_index=True).sort_values("replicate", kind="stable", ignore_index=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest of a folder says; nothing where there is none. Raises NotResumable if it cannot be read."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise NotResumable(f"{path} is damaged. Give --new-run to replace the run, or --out DIR.")
+    return found
 
 
 def table_text(table: pd.DataFrame) -> str:

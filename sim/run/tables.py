@@ -17,17 +17,18 @@ from sim.evaluate.medians import Medians
 from sim.evaluate.multiplicity import Families
 from sim.evaluate.performance import COLUMNS, Performance
 from sim.evaluate.spans import Summary, read
+from sim.run.costs import cost_table, price_of
 from sim.run.flow import flow_table, sum_flow
 from sim.run.local import in_processes
 from sim.scenario.load import Scenario
 from sim.trial import TRUTHS, Names
 
-TABLES = ("summary", "designs", "estimands", "flow")
+TABLES = ("summary", "designs", "estimands", "flow", "costs")
 
 
 @dataclass(frozen=True)
 class Result:
-    """The tables of a run, as data frames: summary.csv, designs.csv, estimands.csv and flow.csv.
+    """The tables of a run, as data frames: summary.csv, designs.csv, estimands.csv, flow.csv and costs.csv.
 
     n_replicate : design -> replicates that were there; a design without any is in no table.
     """
@@ -37,6 +38,7 @@ class Result:
     designs: pd.DataFrame
     estimands: pd.DataFrame
     flow: pd.DataFrame
+    costs: pd.DataFrame
     n_computed: int
     n_replicate: dict[str, int]
 
@@ -71,7 +73,7 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True)
-class _Anew:
+class Anew:
     """A pass begins with each iteration."""
 
     begin: Callable[[], Iterator[pd.DataFrame]]
@@ -89,9 +91,10 @@ class Part:
     designs: pd.DataFrame
     estimands: pd.DataFrame
     flow: pd.DataFrame
+    costs: pd.DataFrame
 
 
-_NOTHING = Part(0, pd.DataFrame(columns=COLUMNS), *(pd.DataFrame(columns=["design"]) for _ in range(3)))
+_NOTHING = Part(0, pd.DataFrame(columns=COLUMNS), *(pd.DataFrame(columns=["design"]) for _ in range(4)))
 
 
 def evaluate(scenario: Scenario, store: Kept, n_computed: int = 0, workers: int = 1) -> Result:
@@ -113,7 +116,7 @@ def together(scenario: Scenario, parts: dict[str, Part], n_computed: int = 0) ->
 
 def evaluate_design(scenario: Scenario, store: Kept, design: str) -> Part:
     hypotheses, n_calendar = scenario.file.hypotheses, scenario.file.calendars
-    flow = sum_flow(store.flow(design), n_calendar)
+    flow = sum_flow(store.flow(design), n_calendar, price_of(scenario))
     if not flow.n_replicate:
         return _NOTHING
     estimands = estimand_table(scenario, design, flow)
@@ -124,13 +127,15 @@ def evaluate_design(scenario: Scenario, store: Kept, design: str) -> Part:
             Medians(),
             Families(hypotheses.multiplicity, hypotheses.alpha, estimands, hypotheses.sides),
         ]
-        n_row = read(_Anew(partial(store.rows, design, analysis)), n_calendar, found)
+        n_row = read(Anew(partial(store.rows, design, analysis)), n_calendar, found)
         if n_row != (expected := flow.n_replicate * len(scenario.names.outcome) * len(TRUTHS)):
             raise ValueError(f"{design}, {analysis}: {n_row} rows where {flow.n_replicate} replicates have {expected}")
         summary += [table for one in found if len(table := one.table())]
-    row = pd.DataFrame([design_row(design, flow)])
+    row = pd.DataFrame([design_row(design, flow, scenario)])
     together = pd.concat(summary, ignore_index=True)
-    return Part(flow.n_replicate, together, row, estimands, flow_table(design, flow))
+    return Part(
+        flow.n_replicate, together, row, estimands, flow_table(design, flow), cost_table(scenario, design, flow)
+    )
 
 
 def estimand_table(scenario: Scenario, design: str, flow: Columns) -> pd.DataFrame:
@@ -182,11 +187,11 @@ MEANS = (
 )  # fmt: skip
 
 
-def design_row(design: str, flow: Columns) -> dict[str, Any]:
+def design_row(design: str, flow: Columns, scenario: Scenario) -> dict[str, Any]:
     """One row of designs.csv: means over replicates, each random one with its Monte Carlo standard error.
 
     Replicates on one calendar share its people and dates, so the error is that of a mean over calendars. Dates are
-    medians: a mean could fall on a day on which nobody is trained.
+    medians: a mean could fall on a day on which nobody is trained. Without unit costs there is no cost.
     """
     row: dict[str, Any] = {"design": design}
     by_window = [c for c in flow.names if re.fullmatch("share_.*_in_.*", c) and c not in MEANS]
@@ -195,7 +200,10 @@ def design_row(design: str, flow: Columns) -> dict[str, Any]:
     row |= {"start_date": _date("start_day", flow), "last_visit_date": _date("last_visit_day", flow)}
     row |= {"end_date": _date("end_day", flow)}
     row |= _mean_and_mcse("duration_days", flow)
-    return row | {"cost": None, "currency": None}
+    costs = scenario.file.costs
+    if costs is None:
+        return row | {"cost": None, "currency": None}
+    return row | _mean_and_mcse("cost", flow) | {"currency": costs.currency}
 
 
 def _mean_and_mcse(name: str, flow: Columns) -> dict[str, float]:

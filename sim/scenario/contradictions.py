@@ -47,6 +47,7 @@ def contradictions(content: Any) -> Iterator[Contradiction]:
     yield from _control_problems(content)
     yield from _estimand_problems(content)
     yield from _calendar_problems(content)
+    yield from _cost_problems(content)
 
 
 def _at(content: Any, *location: str) -> Any:
@@ -405,6 +406,24 @@ def _calendar_problems(content: Any) -> Iterator[Contradiction]:
         message = "has no effect: no design has an arm with format 'none'"
         yield Contradiction(("calendar", "wait_list_trained"), message, True)
     yield from _group_size_problems(content)
+
+
+def _cost_problems(content: Any) -> Iterator[Contradiction]:
+    """Unit costs of what no design has, or of what nobody counts."""
+    parts = [_part(content, DESIGNS, "designs", name) for name in _words(content, "designs") or []]
+    calendar = _words(content, "calendar")
+    if _words(content, "costs") is None or not parts or None in parts or calendar is None:
+        return
+    why = {}
+    if not any("villages_per_district" in part.model_fields for part in parts):
+        why["per_village"] = "no design randomises villages"
+    if "facilitator_teams" not in calendar:
+        why["per_facilitator_team"] = "without calendar.facilitator_teams nobody counts teams"
+    if "travel" not in calendar:
+        why["per_travel_day"] = "without calendar.travel no team is ever on the road"
+    for key, reason in why.items():
+        if _at(content, "costs", key) is not None:
+            yield Contradiction(("costs", key), f"has no effect: {reason}", True)
 
 
 def _group_size_problems(content: Any) -> Iterator[Contradiction]:

@@ -77,13 +77,19 @@ class Scenario:
     @functools.cached_property
     def content(self) -> dict[str, Any]:
         """Everything in the scenario that can move a number, as plain data; comments, spacing and `replicates` cannot.
+        Unit costs move none that is stored: a new price needs no new run.
 
         To leave a key out says the same as to give its default, and a key that is new moves no old scenario.
         """
         content: dict[str, Any] = self.file.model_dump(
-            mode="json", exclude={"replicates", "title"}, exclude_defaults=True
+            mode="json", exclude={"replicates", "title", "costs"}, exclude_defaults=True
         )
         return content | {"effect": dict(zip(self.names.outcome, self.effect.tolist(), strict=True))}
+
+    @functools.cached_property
+    def unit_costs(self) -> dict[str, Any] | None:
+        """The unit costs as plain data."""
+        return None if self.file.costs is None else self.file.costs.model_dump(mode="json")
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -96,7 +102,12 @@ class Scenario:
 
     def __getstate__(self) -> dict[str, Any]:
         """With its content, which cannot be written out in another process, where assumptions have lost their types."""
-        return {**self.__dict__, "content": self.content, "fingerprint": self.fingerprint}
+        return {
+            **self.__dict__,
+            "content": self.content,
+            "unit_costs": self.unit_costs,
+            "fingerprint": self.fingerprint,
+        }
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scenario) and self.fingerprint == other.fingerprint

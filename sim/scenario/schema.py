@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from sim.calendar.plan import CalendarPlan
 from sim.parts import ANALYSES, DESIGNS, ESTIMANDS, MISSINGNESS, MODELS, Part, Registry
 from sim.quantities import Name, Number, Sd, Share, whole_number
+from sim.scenario.costs import Costs
 from sim.scenario.evidence import Prior
 from sim.trial import Names
 
@@ -81,6 +82,8 @@ class ScenarioFile(Part):
     designs: dict[Name, Design] = Field(min_length=1)
     analyses: dict[Name, Analysis] = Field(min_length=1)
     hypotheses: Hypotheses
+    costs: Costs | None = None
+    """Unit costs; left out, designs have no cost."""
 
     @property
     def names(self) -> Names:

@@ -146,3 +146,51 @@ def test_calendar_keys_without_an_effect_on_any_design_message():
         "calendar.wait_list_trained": "has no effect: no design has an arm with format 'none'",
         "calendar.group_deadline": "has no effect: everyone is trained alone (no design has a training_group_size)",
     }
+
+
+COSTS = """\
+costs:
+  currency: USD
+  year: 2027
+  per_district: {value: 10, low: 1, high: 20, basis: assumption, source: x}
+"""
+PRICE = "{value: 10, low: 1, high: 20, basis: assumption, source: x}"
+
+
+def test_costs_are_accepted(tmp_path):
+    folder_with_evidence(tmp_path)
+    text = TEXT + COSTS + f"  per_facilitator_team: {PRICE}\n  per_village: {PRICE}\n"
+    assert problems_of(tmp_path, text) == []
+    assert list(errors(Document(Path("s.yaml"), text).content, SCHEMA)) == []
+
+
+@pytest.mark.parametrize(
+    "costs, field, said",
+    [
+        (COSTS.replace("USD", "dollars"), "costs.currency", "the three capital letters of a currency"),
+        (COSTS.replace("2027", "27"), "costs.year", "1990"),
+        (COSTS.replace("value: 10,", "value: 10 USD,"), "costs.per_district.value", "costs.currency says of what"),
+        (COSTS.replace("low: 1,", "low: -1,"), "costs.per_district.low", "0"),
+        (COSTS.replace("low: 1,", "low: 11,"), "costs.per_district.low", "within its own range"),
+        (COSTS.partition("  per_")[0], "costs", "has no effect: it gives no unit cost; known: per_district"),
+        (COSTS + f"  per_travel_day: {PRICE}\n", "costs.per_travel_day", "without calendar.travel"),
+        (COSTS + f"  per_person: {PRICE}\n", "costs.per_person", "unknown key"),
+    ],
+)  # fmt: skip
+def test_costs_message(costs, field, said, tmp_path):
+    folder_with_evidence(tmp_path)
+    problems = problems_of(tmp_path, TEXT + costs)
+    assert [p.field for p in problems] == [field]
+    assert said in problems[0].message and problems[0].line > 0
+
+
+def test_unit_costs_of_what_no_design_has_message():
+    content = Document(Path("s.yaml"), TEXT).content
+    content["designs"] = {"one": content["designs"]["ind_1"]}
+    del content["calendar"]["facilitator_teams"], content["model"]["format_effect"]["separate"]
+    content["costs"] = {"per_village": {}, "per_facilitator_team": {}, "per_district": {}}
+    found = {".".join(c.location): c.message for c in contradictions(content) if c.location[0] == "costs"}
+    assert found == {
+        "costs.per_village": "has no effect: no design randomises villages",
+        "costs.per_facilitator_team": "has no effect: without calendar.facilitator_teams nobody counts teams",
+    }
