@@ -7,9 +7,9 @@ clusters in an arm, m and s2 the mean and variance of their e_j, estimate = m1 -
     Student: se^2 = s2 (1/k1 + 1/k0), s2 = (SS1 + SS0)/df, df = k1 + k0 - 2 - q;
     Welch:   se^2 = v1 + v0, v = SS/(k nu), df = (v1 + v0)^2 / (v1^2/nu1 + v0^2/nu0), nu = k - 1 - q;
 
-q dimensions of stage 1 vary only between clusters (strata included, see n_between_clusters). They take their degrees of freedom from the sum of squares
-SS, so SS is divided by what is left of them: dividing by k1 + k0 - 2 would make s2 too small. Under Welch an arm of
-individuals has no cluster to lose: its q is 0.
+q dimensions of stage 1 vary only between clusters (strata included, see n_between_clusters). They take their degrees of
+freedom from the sum of squares SS, so SS is divided by what is left of them: dividing by k1 + k0 - 2 would make s2 too
+small. Under Welch an arm of individuals has no cluster to lose: its q is 0.
 """
 
 from typing import NamedTuple
@@ -90,9 +90,9 @@ def cluster_summary(
 
 
 def n_between_clusters(X: FloatArray, cluster: NDArray[np.int32]) -> int:
-    """q: dimensions of the columns X (N, p) that vary between clusters (N,) and within none; -1, no cluster, is left out.
+    """q: dimensions of the columns X (N, p) that vary between clusters (N,) and within none; -1 = no cluster, left out.
 
-    rank of the columns less their means - rank of the columns less their cluster means. So a dummy that nobody or
+    Rank of the columns less their means - rank of the columns less their cluster means. So a dummy that nobody or
     everybody in a cluster has costs nothing, nor does one that follows from others; strata cost theirs where every
     cluster is of one stratum.
 

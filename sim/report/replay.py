@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sim.analyses.ancova import Ancova
@@ -15,6 +16,7 @@ from sim.analyses.lmm import Lmm
 from sim.analyses.matrices import MixedPart
 from sim.analyses.mixed_ancova import MixedAncova
 from sim.analyses.rm_anova import RmAnova
+from sim.kernels.cluster_summary import n_between_clusters
 from sim.run.replay import data_set, refit
 from sim.scenario.load import Scenario
 from sim.trial import Arm, Contrast

@@ -20,7 +20,7 @@ from sim.trial import Trial
 def test_df_are_clusters_less_arms_and_what_varies_between_clusters(
     tmp_path: Path, emptied: int | None, of_one_stratum: bool
 ) -> None:
-    """Sixteen villages in four districts, or in three whose numbers leave one out; strata within villages or of them."""
+    """Sixteen villages in four districts, or three whose numbers leave one out; strata within villages or of them."""
     a = allocate("village", districts=4, villages_per_district=4)
     stratum = (a.village // 2 % 2).astype(np.int32) if of_one_stratum else a.stratum
     district = np.where(a.district == emptied, 0, a.district).astype(np.int32)

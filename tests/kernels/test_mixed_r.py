@@ -246,7 +246,7 @@ def test_between_within_against_nlme(data, has_village, expected):
 
 
 def test_between_within_counts_the_intercept_that_a_full_set_of_dummies_stands_for():
-    """nlme 3.1-162, lme(y ~ v2 + v3 + [arm +] a2 + a3 + x, random = ~ 1 | village/id); its own answer to y ~ 0 + v1 + ..
+    """nlme 3.1-162, lme(y ~ v2 + v3 + [arm +] a2 + a3 + x, random = ~ 1 | village/id); what it says of y ~ 0 + v1 + ..
     has 5 for arm, 18 for x and 41 for v1: it gives the intercept's degree of freedom to every level but the outermost.
     """
     rng, N, T = np.random.default_rng(1), 24, 3
