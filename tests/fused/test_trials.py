@@ -93,7 +93,8 @@ def compare(hot: Hot, slow: MixedFit, df: str, boundary: str) -> None:
     assert ok.mean() > 0.9
     assert (np.abs(fast.estimate[ok] - slow.estimate[ok, 0]) / error).max() < TOLERANCE
     np.testing.assert_allclose(fast.standard_error[ok], error, rtol=TOLERANCE)
-    np.testing.assert_allclose(fast.df[ok], slow.df[ok, 0], rtol=TOLERANCE)
+    # near the edge of what may be negative the generic kernel's own df move by 1.1e-9 with the order of participants
+    np.testing.assert_allclose(fast.df[ok], slow.df[ok, 0], rtol=TOLERANCE * (2 if boundary == "negative" else 1))
     total = slow.variance[ok].sum(axis=1, keepdims=True)
     off = np.abs(fast.variance[ok] - slow.variance[ok])
     assert (off / total).max() < TOLERANCE
