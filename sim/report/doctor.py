@@ -17,12 +17,13 @@ VECTORS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("neon", "N
 def diagnosis() -> dict[str, Any]:
     """Everything `nexttrial doctor` shows, as plain data."""
     from sim.lanes import LANES
+    from sim.run.identity import processor
 
     return {
         "nexttrial": metadata.version("nexttrial"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "vector_instructions": _vectors(),
         "kernels": {
@@ -42,16 +43,6 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "missing" if util.find_spec(name.split(".")[0]) is None else "present, version unknown"
-
-
-def _processor() -> str:
-    """The processor's name as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _vectors() -> str:

@@ -6,7 +6,7 @@ are compared as pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -14,11 +14,10 @@ import pandas as pd
 
 from sim.errors import InvalidInput
 from sim.run.blocks import blocks_of, in_spans, simulate_block
+from sim.run.job import Progress
 from sim.run.local import in_processes
 from sim.run.tables import Result, evaluate
 from sim.scenario.load import Scenario
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

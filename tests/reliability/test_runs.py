@@ -41,6 +41,14 @@ def whole(tmp_path_factory):
     return path, digest(folder / "out")
 
 
+def begun(path, out, n_worker, luck, seconds):
+    """A run some way on its way: a block is there, and up to so many seconds have passed since."""
+    process = start(path, out, "--workers", n_worker, *BOTH)
+    assert wait_until(lambda: n_block(out) > 0)
+    time.sleep(luck.uniform(0.0, seconds))
+    return process
+
+
 @pytest.mark.parametrize("times", KILLS)
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(whole, tmp_path, times):
     """R01: kill -9 midway; what was stored before is never computed again."""
@@ -48,9 +56,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(whole, tmp_path, time
     luck = random.Random(times)
     for number in range(times):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2", *BOTH)
-        assert wait_until(lambda out=out: n_block(out) > 0)
-        time.sleep(luck.uniform(0.0, 4.0))
+        process = begun(path, out, "2", luck, 4.0)
         crew = children(process.pid)
         process.kill()
         process.wait()
@@ -87,9 +93,7 @@ def test_told_to_stop_it_stops_with_what_there_is(whole, tmp_path, times):
     luck = random.Random(times)
     for number in range(times):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2", *BOTH)
-        assert wait_until(lambda out=out: n_block(out) > 0)
-        time.sleep(luck.uniform(0.0, 1.5))
+        process = begun(path, out, "2", luck, 1.5)
         before = children(process.pid)
         told = time.monotonic()
         how = (signal.SIGINT, signal.SIGTERM)[number % 2]
@@ -113,9 +117,7 @@ def test_a_worker_killed_at_any_moment_changes_nothing(whole, tmp_path, times):
     luck = random.Random(times)
     for number in range(times):
         out = tmp_path / str(number)
-        process = start(path, out, "--workers", "2" if times == 1 else "4", *BOTH)
-        assert wait_until(lambda out=out: n_block(out) > 0)
-        time.sleep(luck.uniform(0.0, 2.0))
+        process = begun(path, out, "2" if times == 1 else "4", luck, 2.0)
         crew = workers(process.pid)
         if crew and process.poll() is None and n_block(out) < N_BLOCK - 1:
             os.kill(luck.choice(crew), signal.SIGKILL)

@@ -38,7 +38,7 @@ class Cluster:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=where)
 
     def add(self):
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--local-directory", "/tmp")
+        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny")
 
     def end(self):
         for process in (*self.workers, self.scheduler):
